@@ -1,0 +1,91 @@
+"""What can one look at one target find? A few frozen types; everything downstream is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from regiondrift.model.failure import Failure
+from regiondrift.model.metric import Sample
+
+
+class Position(Protocol):
+    """How far a history got. Partially ordered: ``a <= b`` says that b holds everything that a holds.
+
+    Integers (LSN, Raft index) are positions as they are; GTID sets and (tag, entry) pairs implement ``<=``.
+    """
+
+    def __le__(self, other: Any, /) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class History:
+    """Whose positions may be compared with whose: the system, and the branch of its history.
+
+    `branch` counts upwards when a new history starts from an old one (PostgreSQL's timeline, a Raft term); systems
+    whose branches have no order use 0 and change `system` instead.
+    """
+
+    system: str
+    branch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePosition:
+    """This node accepts writes, and everything it committed durably before we asked is at or below `position`."""
+
+    history: History
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaPosition:
+    """This node follows: everything at or below `position` can be read from it."""
+
+    history: History
+    position: Position
+    floor: Position | None = None
+    """A position that only grows as long as this is the same copy (PostgreSQL: the redo point of its last restart
+    point). One below an earlier one proves that the copy was replaced by an older one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """What the replica itself says of its link and its replay. None: it has no word on that."""
+
+    up: bool | None = None
+    paused: bool = False
+    delayed: bool = False
+    failed: bool = False
+    """The system itself reports the replication as failed."""
+    reported_lag: float | None = None
+    """Seconds, as the system claims; exported for comparison and never used to decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPoint:
+    """A recovery point that the system itself names, in Unix time."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a member holds of one kind: key -> digest."""
+
+    kind: str
+    items: Mapping[str, str]
+
+
+Observation: TypeAlias = Sample | SourcePosition | ReplicaPosition | LinkState | RecoveryPoint | Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one successful probe brought home. With `refused` parts the probe was partial: those are unknown."""
+
+    observations: tuple[Observation, ...]
+    refused: tuple[Failure, ...] = ()
+    notes: Mapping[str, str] | None = None
+    """Free text for the status page (server version, address of the upstream); never a secret, never a label."""
