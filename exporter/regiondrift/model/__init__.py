@@ -5,12 +5,10 @@ from regiondrift.model.failure import Failure, ProbeError, Reason
 from regiondrift.model.metric import Kind, Metric, Moment, RefusedValueError, Sample
 from regiondrift.model.observation import (
     History,
-    Inventory,
     LinkState,
     Look,
     Observation,
     Position,
-    RecoveryPoint,
     ReplicaPosition,
     SourcePosition,
 )
@@ -26,7 +24,6 @@ __all__ = [
     "Failure",
     "History",
     "HouseStatus",
-    "Inventory",
     "Kept",
     "Kind",
     "Link",
@@ -41,7 +38,6 @@ __all__ = [
     "Position",
     "ProbeError",
     "Reason",
-    "RecoveryPoint",
     "RefusedValueError",
     "RegionName",
     "ReplicaPosition",

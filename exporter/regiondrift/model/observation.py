@@ -63,22 +63,7 @@ class LinkState:
     """Seconds, as the system claims; exported for comparison and never used to decide."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveryPoint:
-    """A recovery point that the system itself names, in Unix time."""
-
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """What a member holds of one kind: key -> digest."""
-
-    kind: str
-    items: Mapping[str, str]
-
-
-Observation: TypeAlias = Sample | SourcePosition | ReplicaPosition | LinkState | RecoveryPoint | Inventory
+Observation: TypeAlias = Sample | SourcePosition | ReplicaPosition | LinkState
 
 
 @dataclass(frozen=True, slots=True)

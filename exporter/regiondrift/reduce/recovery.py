@@ -1,0 +1,393 @@
+"""If I fail over now, how much data is lost? From looks at the nodes of one link to the recovery point of each replica.
+
+T, the recovery point of a replica, is the latest moment for which it is proven that everything durably committed on
+the source by then is on the replica. It needs no clock but ours and writes nothing: see `Timeline` and docs/adr/0002.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from regiondrift.model import (
+    Failure,
+    Link,
+    LinkState,
+    LinkStatus,
+    Look,
+    Moment,
+    Plan,
+    Reason,
+    ReplicaPosition,
+    ReplicaStatus,
+    Sample,
+    SourcePosition,
+    State,
+)
+from regiondrift.model import replication as family
+from regiondrift.reduce.memory import LinkMemory, NodeMemory, sample_row
+
+T = TypeVar("T")
+
+LATE: Final = 3
+"""Intervals after which a T that stands still makes `catching_up` of `streaming`."""
+
+_NO_WORD: Final = LinkState()
+
+
+@dataclass(slots=True)
+class _View:
+    """A node as its last look left it."""
+
+    asked: float = 0.0
+    answered: float = 0.0
+    looked: bool = False
+    """A first look has ended."""
+    seen: bool = False
+    source: SourcePosition | None = None
+    replica: ReplicaPosition | None = None
+    link: LinkState = _NO_WORD
+    says_replica: bool = False
+    """It has said so at least once."""
+    state: State = State.UNKNOWN
+    state_since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A look that has been judged: it stands, or it is refused as `failure`."""
+
+    node: str
+    failure: Failure | None
+
+
+@dataclass(slots=True)
+class _Pending:
+    look: Look
+    asked: float
+    answered: float
+
+
+class LinkReducer:
+    """The recovery points of one link. Feed it every ended look; ask it for samples whenever something may have changed."""
+
+    def __init__(self, plan: Plan, memory: LinkMemory, now: float) -> None:
+        if plan.link is None:
+            raise TypeError(f"{plan.entry} is no link")
+        self.memory = memory
+        self._pending: dict[str, _Pending] = {}
+        self._views: dict[str, _View] = {}
+        self._started = now
+        self.reconfigure(plan)
+
+    def reconfigure(self, plan: Plan) -> None:
+        """Take the nodes and objective of a new configuration; what is known of nodes that stay, stays."""
+        assert plan.link is not None
+        self._plan: Plan = plan
+        self._link: Link = plan.link
+        self._regions = {t.part: t.region for t in plan.targets}
+        self._views = {name: self._views.get(name) or _View(state_since=self._started) for name in self._regions}
+        self._pending = {name: p for name, p in self._pending.items() if name in self._regions}
+        for name in [n for n in self.memory.nodes if n not in self._regions]:
+            del self.memory.nodes[name]
+        if self._link.identity is not None and self.memory.system not in (None, self._link.identity):
+            self.memory = LinkMemory(system=self._link.identity)
+        elif self._link.identity is not None:
+            self.memory.system = self._link.identity
+
+    # ---- looks come in
+
+    def observe(self, node: str, result: Look | Failure, asked: float, answered: float) -> list[Settled]:
+        """A look at `node`, begun at `asked`, has ended at `answered`.
+
+        Until it is known which system the link is about, looks wait for the earlier listed nodes; the answer lists
+        every look that this one settled.
+        """
+        view = self._views[node]
+        view.looked = True
+        self._pending.pop(node, None)
+        settled: list[Settled] = []
+        if isinstance(result, Failure):
+            self._unseen(view)
+            settled.append(Settled(node, result))
+        else:
+            self._pending[node] = _Pending(result, asked, answered)
+        if self.memory.system is None:
+            self.memory.system = self._first_system()
+        if self.memory.system is not None or all(v.looked for v in self._views.values()):
+            waiting, self._pending = self._pending, {}
+            settled += [Settled(name, self._take(name, p)) for name, p in waiting.items()]
+        return settled
+
+    def _first_system(self) -> str | None:
+        """The system of the earliest listed node that answered, once every node before it has had its chance."""
+        for name, view in self._views.items():
+            if not view.looked:
+                return None
+            if name in self._pending and (system := _system(self._pending[name].look)) is not None:
+                return system
+        return None
+
+    def _unseen(self, view: _View) -> None:
+        view.seen, view.source, view.replica, view.link = False, None, None, _NO_WORD
+
+    def _take(self, node: str, pending: _Pending) -> Failure | None:
+        view, memory = self._views[node], self.memory
+        system = _system(pending.look)
+        if system is not None and system != memory.system:
+            self._unseen(view)
+            return Failure(Reason.WRONG_SYSTEM, f"belongs to system {system}, the link is about {memory.system}")
+        view.seen, view.asked, view.answered = True, pending.asked, pending.answered
+        view.source = _only(SourcePosition, pending.look)
+        view.replica = _only(ReplicaPosition, pending.look)
+        view.link = _only(LinkState, pending.look) or _NO_WORD
+        if view.replica is not None:
+            view.says_replica = True
+            self._remember_replica(node, view, view.replica)
+        self._find_source()
+        if view.source is not None and node == memory.source and not self._split():
+            self._sample(view, view.source)
+        elif view.replica is not None:
+            self._prove(node, view)
+        return None
+
+    def _remember_replica(self, node: str, view: _View, at: ReplicaPosition) -> None:
+        mine = self.memory.node(node)
+        same = mine.floor_history == at.history
+        if at.floor is not None and same and mine.floor is not None and not mine.floor <= at.floor:
+            # Nothing but an older copy in the place of the one we knew can make it shrink.
+            mine.proven, mine.held, mine.history = None, None, None
+            mine.resyncs += 1
+            mine.resyncing = True
+            mine.floor, mine.branch = at.floor, at.history.branch
+        elif at.floor is not None and (not same or mine.floor is None or mine.floor <= at.floor):
+            mine.floor, mine.floor_history = at.floor, at.history
+        mine.branch = max(mine.branch, at.history.branch)
+        source = self._seen_source()
+        if mine.diverged and source is not None and source.source is not None:
+            there = source.source.history
+            if at.history.branch <= there.branch and not self._left_behind(mine, at):
+                mine.diverged, mine.branch = False, at.history.branch
+
+    def _find_source(self) -> None:
+        memory, writers = self.memory, self._writers()
+        if len(writers) != 1:
+            return
+        node = writers[0]
+        at = self._views[node].source
+        assert at is not None
+        if memory.source is not None and at.history.branch > memory.top_branch:
+            memory.failovers += 1
+            memory.failover_point = memory.node(node).proven
+        if node != memory.source:
+            memory.nodes[node] = NodeMemory(resyncs=memory.node(node).resyncs)
+        memory.source, memory.source_region = node, self._regions[node]
+        memory.top_branch = max(memory.top_branch, at.history.branch)
+
+    def _sample(self, view: _View, at: SourcePosition) -> None:
+        memory = self.memory
+        if memory.history != at.history:
+            memory.begin(at.history, at.position)
+        memory.timeline.add(view.asked, view.answered, at.position)
+        for name, other in self._views.items():
+            replica = other.replica
+            if replica is None:
+                continue
+            mine = memory.node(name)
+            # A look at the source that began after the replica's: a promotion in between cannot explain it.
+            if replica.history.branch > at.history.branch and view.asked >= other.answered:
+                mine.diverged = True
+            elif view.asked >= other.answered and self._left_behind(mine, replica):
+                mine.diverged = True
+            self._prove(name, other)
+
+    def _left_behind(self, mine: NodeMemory, replica: ReplicaPosition) -> bool:
+        """It is on an older branch, and past the point where the source's branch left that one.
+
+        The branch began at or below its lowest position seen. A node that has followed the new branch before and only
+        shows the old one (its control file is updated late) is not meant.
+        """
+        history, origin = self.memory.history, self.memory.origin
+        return (
+            history is not None
+            and origin is not None
+            and mine.branch < history.branch
+            and replica.history.branch < history.branch
+            and not replica.position <= origin
+        )
+
+    def _prove(self, node: str, view: _View) -> None:
+        memory, at = self.memory, view.replica
+        if at is None or self._split() or at.history != memory.history or node == memory.source:
+            return
+        mine = memory.node(node)
+        proven = memory.timeline.recovery_point(at.position, view.answered)
+        if mine.history == at.history and mine.held is not None and not mine.held <= at.position:
+            mine.proven = proven
+        elif proven is not None and (mine.proven is None or proven > mine.proven):
+            mine.proven = proven
+        mine.held, mine.history = at.position, at.history
+        if mine.proven is not None:
+            mine.resyncing = False
+
+    # ---- what holds now
+
+    def _writers(self) -> list[str]:
+        return [name for name, v in self._views.items() if v.source is not None]
+
+    def _split(self) -> bool:
+        return len(self._writers()) > 1
+
+    def _seen_source(self) -> _View | None:
+        view = self._views.get(self.memory.source or "")
+        return view if view is not None and view.source is not None else None
+
+    def _all_seen(self) -> bool:
+        return all(v.seen and (v.source or v.replica) for v in self._views.values())
+
+    def _sources(self) -> int | None:
+        writers = len(self._writers())
+        return writers if writers > 1 or self._all_seen() else None
+
+    def _replicas(self) -> Iterator[tuple[str, _View]]:
+        for name, view in self._views.items():
+            if self.memory.source is None:
+                if view.says_replica or self._split():
+                    yield name, view
+            elif name != self.memory.source:
+                yield name, view
+
+    def _state(self, node: str, view: _View, now: float) -> State:
+        mine = self.memory.node(node)
+        if self._split():
+            return State.SPLIT_BRAIN
+        if mine.diverged:
+            return State.DIVERGED
+        if mine.resyncing:
+            return State.RESYNCING
+        if not view.looked:
+            return State.UNKNOWN
+        if not view.seen:
+            return State.UNREACHABLE
+        if self._sources() == 0:
+            return State.NO_SOURCE
+        return self._own_word(view) or self._by_age(mine, now)
+
+    def _own_word(self, view: _View) -> State | None:
+        for holds, state in (
+            (view.link.up is False, State.DISCONNECTED),
+            (view.link.failed, State.ERROR),
+            (view.link.paused, State.PAUSED),
+            (view.link.delayed, State.DELAYED),
+        ):
+            if holds:
+                return state
+        return None
+
+    def _by_age(self, mine: NodeMemory, now: float) -> State:
+        if mine.proven is None:
+            return State.UNKNOWN
+        return State.CATCHING_UP if now - mine.proven > LATE * self._plan.interval else State.STREAMING
+
+    def _behind_since(self, view: _View) -> Moment | None:
+        at = view.replica
+        if at is None or self._split() or at.history != self.memory.history:
+            return None
+        return self.memory.timeline.behind_since(at.position, view.asked)
+
+    def _lag_bytes(self, view: _View) -> int | None:
+        source = self._seen_source()
+        if source is None or source.source is None or view.replica is None or self._split():
+            return None
+        there, here = source.source, view.replica
+        if there.history != here.history or not isinstance(there.position, int) or not isinstance(here.position, int):
+            return None
+        return max(0, there.position - here.position)
+
+    # ---- what is said
+
+    def samples(self, now: float) -> list[Sample]:
+        """Everything that is true of the link at `now`."""
+        link = (self._link.system, self._plan.entry)
+        memory = self.memory
+        out = [
+            family.EXPECTED_REPLICAS.at(max(len(self._views) - 1, 0), link),
+            family.FAILOVERS.at(memory.failovers, link),
+        ]
+        if self._link.objective is not None:
+            out.append(family.OBJECTIVE.at(self._link.objective, link))
+        if memory.failover_point is not None:
+            out.append(family.FAILOVER_POINT.at(memory.failover_point, link))
+        if (sources := self._sources()) is not None:
+            out.append(family.SOURCES.at(sources, link))
+        for name, view in self._replicas():
+            mine = memory.node(name)
+            values = (*link, name, memory.source_region, self._regions[name])
+            state = self._state(name, view, now)
+            if state is not view.state:
+                view.state, view.state_since = state, now
+            out.extend(family.STATE.in_state(state.value, values))
+            out.append(family.RESYNCS.at(mine.resyncs, values))
+            if mine.proven is not None:
+                out.append(family.RECOVERY_POINT.at(mine.proven, values))
+            if (behind := self._behind_since(view)) is not None:
+                out.append(family.BEHIND_SINCE.at(behind, values))
+            if (lag := self._lag_bytes(view)) is not None:
+                out.append(family.LAG_BYTES.at(lag, values))
+            if view.link.reported_lag is not None:
+                out.append(family.REPORTED_LAG.at(view.link.reported_lag, values))
+        return out
+
+    def status(self, now: float, wall: Callable[[float], float]) -> LinkStatus:
+        """The same for a person."""
+
+        def at(moment: Moment | None) -> float | None:
+            return None if moment is None else wall(moment)
+
+        memory = self.memory
+        replicas = [
+            ReplicaStatus(
+                replica=name,
+                source_region=memory.source_region,
+                target_region=self._regions[name],
+                state=self._state(name, view, now),
+                state_since=wall(view.state_since),
+                recovery_point=at(memory.node(name).proven),
+                behind_since=at(self._behind_since(view)),
+                lag_bytes=self._lag_bytes(view),
+                reported_lag=view.link.reported_lag,
+                resyncs=memory.node(name).resyncs,
+            )
+            for name, view in self._replicas()
+        ]
+        return LinkStatus(
+            system=self._link.system,
+            link=self._plan.entry,
+            objective=self._link.objective,
+            source=memory.source,
+            source_region=memory.source_region,
+            sources=self._sources(),
+            failovers=memory.failovers,
+            failover_recovery_point=at(memory.failover_point),
+            replicas=tuple(replicas),
+        )
+
+    def changes(self, wall: Callable[[float], float]) -> tuple[str, dict[int, str], set[int]]:
+        """What the state file must take up: the document, rows to write, rows to delete."""
+        rows, removed = self.memory.timeline.take_changes()
+        link = self._link
+        return (
+            self.memory.document(link, wall),
+            {number: sample_row(link, wall, *row) for number, row in rows.items()},
+            removed,
+        )
+
+
+def _only(kind: type[T], look: Look) -> T | None:
+    return next((o for o in look.observations if isinstance(o, kind)), None)
+
+
+def _system(look: Look) -> str | None:
+    at = _only(SourcePosition, look) or _only(ReplicaPosition, look)
+    return at.history.system if at else None
