@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
-from regiondrift.model import Collector
+from regiondrift.model import Collector, Metric
+from regiondrift.model.replication import REPLICATION
+from regiondrift.self_metrics import SELF
 
 GROUP: Final = "regiondrift.collectors"
 
@@ -20,6 +22,7 @@ class Catalog:
     def __init__(self, points: dict[str, EntryPoint] | None = None) -> None:
         self._points = {p.name: p for p in entry_points(group=GROUP)} if points is None else points
         self._loaded: dict[str, Collector] = {}
+        self._metrics: dict[str, Metric] = {m.name: m for m in (*REPLICATION, *SELF)}
 
     def names(self) -> tuple[str, ...]:
         """All of them, without importing any."""
@@ -39,5 +42,9 @@ class Catalog:
                 raise CatalogError(f"collector {name} ({point.value}) cannot be imported: {error}") from error
             if not isinstance(collector, Collector) or collector.name != name:
                 raise CatalogError(f"entry point {name} ({point.value}) is not a Collector of that name")
+            for metric in collector.metrics:
+                # Two families of one name would make Prometheus refuse the whole exposition.
+                if self._metrics.setdefault(metric.name, metric) is not metric:
+                    raise CatalogError(f"collector {name} declares {metric.name}, which is declared already")
             self._loaded[name] = collector
         return self._loaded[name]

@@ -28,6 +28,8 @@ class Target:
     region: str
     options: Any
     """The collector's own frozen options of this part."""
+    files: tuple[str, ...] = ()
+    """Files it depends on (passwords, certificates): a change of one ends a backoff."""
 
     @property
     def label(self) -> str:

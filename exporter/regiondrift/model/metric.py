@@ -41,7 +41,7 @@ class RefusedValueError(ValueError):
     """A sample that its declaration does not allow: wrong labels, or a value that is no finite number."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Metric:
     """The declaration of one family. Calling it makes a `Sample`.
 

@@ -1,0 +1,136 @@
+"""What came of one look? A deadline on it, and every way it can end classified; nothing escapes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from regiondrift.clock import Clock
+from regiondrift.model import Collector, Failure, Kept, Look, Metric, ProbeError, Reason, RefusedValueError, Sample, Target
+from regiondrift.model.observation import LinkState, ReplicaPosition, SourcePosition
+
+log = logging.getLogger(__name__)
+
+GRACE: Final = 0.2
+"""Seconds a cancelled look may take to end before it is left to itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One look that has ended: between `asked` and `answered` on the house clock, `duration` in seconds."""
+
+    result: Look | Failure
+    asked: float
+    answered: float
+
+    @property
+    def duration(self) -> float:
+        return self.answered - self.asked
+
+
+class Guard:
+    """Looks at one target, one look at a time. What it kept is dropped when a look fails."""
+
+    def __init__(self, collector: Collector, target: Target, timeout: float, clock: Clock) -> None:
+        self._collector, self._target, self._timeout, self._clock = collector, target, timeout, clock
+        self._metrics = frozenset(id(m) for m in collector.metrics)
+        self._kept = Kept()
+        self._flight: asyncio.Task[Look] | None = None
+
+    async def look(self) -> Ended:
+        """Look once. Ends at the deadline whatever the collector does; if a look ignores being cancelled, the next ones
+        are refused until it has ended."""
+        asked = self._clock.now()
+        result = await self._bounded()
+        if isinstance(result, Failure):
+            self._kept.drop()
+        return Ended(result, asked, self._clock.now())
+
+    async def close(self) -> None:
+        """Cancel what is in flight, without waiting longer than the grace, and let go of what was kept."""
+        if self._flight is not None:
+            self._flight.cancel()
+            await asyncio.wait({self._flight}, timeout=GRACE)
+            self._forget()
+        self._kept.drop()
+
+    async def _bounded(self) -> Look | Failure:
+        if self._flight is not None:
+            self._forget()
+            if self._flight is not None:
+                return Failure(Reason.TIMEOUT, "an earlier look has not returned yet")
+        self._flight = asyncio.ensure_future(self._collector.look(self._target, self._kept))
+        await asyncio.wait({self._flight}, timeout=self._timeout)
+        if not self._flight.done():
+            self._flight.cancel()
+            # Closing the connection is what makes most clients return.
+            await asyncio.wait({self._flight}, timeout=GRACE)
+            self._forget()
+            return Failure(Reason.TIMEOUT, f"no answer within {self._timeout:g} s")
+        ended, self._flight = self._flight, None
+        return self._judge(ended)
+
+    def _forget(self) -> None:
+        if self._flight is not None and self._flight.done():
+            if not self._flight.cancelled():
+                self._flight.exception()
+            self._flight = None
+
+    def _judge(self, ended: asyncio.Task[Look]) -> Look | Failure:
+        try:
+            look = ended.result()
+            if not isinstance(look, Look):
+                raise TypeError(f"look() of {self._collector.name} returned {type(look).__name__}")
+            return self._checked(look)
+        except ProbeError as error:
+            return error.failure
+        except RefusedValueError as error:
+            return Failure(Reason.REFUSED_VALUE, str(error))
+        except asyncio.CancelledError:
+            return Failure(Reason.INTERNAL, "the look cancelled itself")
+        except Exception as error:  # noqa: BLE001  whatever a collector does wrong is this target's failure alone
+            log.debug("look failed", exc_info=error, extra={"fields": {"target": self._target.label}})
+            return Failure(Reason.INTERNAL, f"{type(error).__name__} in collector {self._collector.name}{_where(error)}")
+
+    def _checked(self, look: Look) -> Look:
+        """The look without what may not be exported; each refused observation is a failure beside the rest."""
+        for observation in look.observations:
+            problem = self._problem(observation)
+            if problem is not None:
+                break
+        else:
+            return look
+        good, refused = [], list(look.refused)
+        for observation in look.observations:
+            problem = self._problem(observation)
+            if problem is None:
+                good.append(observation)
+            else:
+                refused.append(Failure(Reason.REFUSED_VALUE, problem))
+        return Look(tuple(good), tuple(refused), look.notes)
+
+    def _problem(self, observation: object) -> str | None:
+        if isinstance(observation, Sample):
+            metric = observation.metric
+            if not isinstance(metric, Metric) or id(metric) not in self._metrics:
+                return f"collector {self._collector.name} does not declare {getattr(metric, 'name', metric)}"
+            try:
+                metric.at(observation.value, observation.values)
+            except RefusedValueError as error:
+                return str(error)
+            return None
+        if isinstance(observation, (SourcePosition, ReplicaPosition, LinkState)):
+            return None
+        return f"{type(observation).__name__} is no observation"
+
+
+def _where(error: BaseException) -> str:
+    """The line that raised it: enough to find it, and nothing of its values."""
+    trace = error.__traceback__
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f" ({trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno})"
