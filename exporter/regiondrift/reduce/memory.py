@@ -48,6 +48,8 @@ class LinkMemory:
     failover_point: Moment | None = None
     nodes: dict[str, NodeMemory] = field(default_factory=dict)
     timeline: Timeline = field(default_factory=Timeline)
+    replaces: bool = False
+    """It begins anew in the place of another, whose rows in the state file are void."""
 
     def node(self, name: str) -> NodeMemory:
         return self.nodes.setdefault(name, NodeMemory())

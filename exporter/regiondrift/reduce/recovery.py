@@ -6,7 +6,7 @@ the source by then is on the replica. It needs no clock but ours and writes noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -26,6 +26,7 @@ from regiondrift.model import (
     State,
 )
 from regiondrift.model import replication as family
+from regiondrift.state import Change, Key
 from regiondrift.reduce.memory import LinkMemory, NodeMemory, sample_row
 
 T = TypeVar("T")
@@ -92,7 +93,7 @@ class LinkReducer:
         for name in [n for n in self.memory.nodes if n not in self._regions]:
             del self.memory.nodes[name]
         if self._link.identity is not None and self.memory.system not in (None, self._link.identity):
-            self.memory = LinkMemory(system=self._link.identity)
+            self.memory = LinkMemory(system=self._link.identity, replaces=True)
         elif self._link.identity is not None:
             self.memory.system = self._link.identity
 
@@ -195,10 +196,9 @@ class LinkReducer:
             if replica is None:
                 continue
             mine = memory.node(name)
-            # A look at the source that began after the replica's: a promotion in between cannot explain it.
-            if replica.history.branch > at.history.branch and view.asked >= other.answered:
-                mine.diverged = True
-            elif view.asked >= other.answered and self._left_behind(mine, replica):
+            # Only a look at the source that began after the replica's: else a promotion in between explains it.
+            later = view.asked >= other.answered
+            if later and (replica.history.branch > at.history.branch or self._left_behind(mine, replica)):
                 mine.diverged = True
             self._prove(name, other)
 
@@ -223,9 +223,8 @@ class LinkReducer:
             return
         mine = memory.node(node)
         proven = memory.timeline.recovery_point(at.position, view.answered)
-        if mine.history == at.history and mine.held is not None and not mine.held <= at.position:
-            mine.proven = proven
-        elif proven is not None and (mine.proven is None or proven > mine.proven):
+        went_back = mine.history == at.history and mine.held is not None and not mine.held <= at.position
+        if went_back or mine.proven is None or (proven is not None and proven > mine.proven):
             mine.proven = proven
         mine.held, mine.history = at.position, at.history
         if mine.proven is not None:
@@ -373,14 +372,17 @@ class LinkReducer:
             replicas=tuple(replicas),
         )
 
-    def changes(self, wall: Callable[[float], float]) -> tuple[str, dict[int, str], set[int]]:
-        """What the state file must take up: the document, rows to write, rows to delete."""
+    def changes(self, key: Key, wall: Callable[[float], float]) -> Change:
+        """What the state file must take up since the last call."""
         rows, removed = self.memory.timeline.take_changes()
-        link = self._link
-        return (
+        link, replaces = self._link, self.memory.replaces
+        self.memory.replaces = False
+        return Change(
+            key,
             self.memory.document(link, wall),
             {number: sample_row(link, wall, *row) for number, row in rows.items()},
             removed,
+            clear=replaces,
         )
 
 

@@ -71,7 +71,7 @@ class Timeline:
     def covered(self, position: Position) -> int:
         """How many samples, from the oldest on, a replica at `position` covers."""
         if isinstance(self.positions, array):
-            return bisect_right(self.positions, position)  # type: ignore[type-var]
+            return bisect_right(self.positions, position)
         low, high = 0, len(self)
         while low < high:
             middle = (low + high) // 2
@@ -93,6 +93,10 @@ class Timeline:
         """The earliest known moment at which the source held more than `position`, if it did so before `look`."""
         n = self.covered(position)
         return Moment(self.answered[n]) if n < len(self) and self.answered[n] <= look else None
+
+    def touch(self) -> None:
+        """Count every row as changed."""
+        self.changed.update(self.numbers)
 
     def take_changes(self) -> tuple[dict[int, tuple[float, float, Any]], set[int]]:
         """Rows changed (number -> asked, answered, position) and removed since the last call."""

@@ -1,0 +1,251 @@
+"""What is known now? Takes every ended look, asks the reducers, and hands samples to the renderer and changes to the state."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from regiondrift import __version__, self_metrics
+from regiondrift.clock import Clock
+from regiondrift.model import Failure, Look, Moment, Plan, Reason, Sample, TargetStatus
+from regiondrift.model.status import LinkStatus
+from regiondrift.reduce.memory import LinkMemory, remembered
+from regiondrift.reduce.recovery import LinkReducer
+from regiondrift.render.publisher import Publisher
+from regiondrift.schedule.guard import Ended
+from regiondrift.schedule.scheduler import Scheduled
+from regiondrift.state import Change, Key, Remembered
+
+log = logging.getLogger(__name__)
+
+PERSISTED_AT_ONCE: Final = 200
+"""Links whose memory is written per `persist`, or a tenth of those that changed if that is more."""
+
+
+@dataclass(slots=True)
+class _Record:
+    """One target and how its looks went."""
+
+    plan: Plan
+    part: str
+    region: str
+    tried: bool = False
+    """A first look has ended."""
+    success: bool | None = None
+    last_success: Moment | None = None
+    duration: float | None = None
+    failure: Failure | None = None
+    failing_since: Moment | None = None
+    failures: dict[Reason, int] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    notes: dict[str, str] | None = None
+    waiting: Ended | None = None
+    """Ended, but not settled yet."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.plan.entry}/{self.part}"
+
+
+class House:
+    """Everything that is known, by target and by link."""
+
+    def __init__(self, clock: Clock, publisher: Publisher, load: Callable[[Key], Remembered]) -> None:
+        self._clock, self._publisher, self._load = clock, publisher, load
+        self._plans: dict[tuple[str, str], Plan] = {}
+        self._records: dict[tuple[str, str, str], _Record] = {}
+        self._links: dict[tuple[str, str], LinkReducer] = {}
+        self._unsaved: dict[tuple[str, str], None] = {}
+
+    # ---- the configuration
+
+    def apply(self, plans: Iterable[Plan]) -> None:
+        """Know these entries from now on. What is known of an unchanged target or link stays."""
+        wanted = {(p.collector, p.entry): p for p in plans}
+        now = self._clock.now()
+        for key in self._plans.keys() - wanted.keys():
+            self._publisher.drop(("link", *key))
+            self._links.pop(key, None)
+            self._unsaved.pop(key, None)
+        for key, plan in wanted.items():
+            if self._plans.get(key) == plan:
+                continue
+            if plan.link is not None:
+                if key in self._links:
+                    self._links[key].reconfigure(plan)
+                else:
+                    self._links[key] = LinkReducer(plan, self._remembered(plan, now), now)
+            elif self._links.pop(key, None):
+                self._publisher.drop(("link", *key))
+        self._plans = wanted
+        records: dict[tuple[str, str, str], _Record] = {}
+        for plan in wanted.values():
+            for target in plan.targets:
+                key3 = (plan.collector, plan.entry, target.part)
+                record = self._records.pop(key3, None)
+                if record is None or record.region != target.region:
+                    record = _Record(plan, target.part, target.region)
+                record.plan = plan
+                records[key3] = record
+        for key3 in self._records:
+            self._publisher.drop(("target", *key3))
+        self._records = records
+        for record in records.values():
+            self._publish_target(record)
+        for key in self._links:
+            self._publish_link(key, now)
+
+    def _remembered(self, plan: Plan, now: float) -> LinkMemory:
+        assert plan.link is not None
+        stored = self._load(Key(plan.collector, plan.entry))
+        try:
+            return remembered(plan.link, stored.document, stored.rows, self._clock.moment, now)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            log.warning(
+                "what the state file remembers of a link cannot be read; it begins anew",
+                extra={"fields": {"entry": plan.entry, "error": type(error).__name__}},
+            )
+            return LinkMemory(replaces=True)
+
+    # ---- looks come in
+
+    def ended(self, scheduled: Scheduled, ended: Ended) -> None:
+        """A look has ended. What is no longer configured is dropped."""
+        key = (scheduled.collector, scheduled.target.entry, scheduled.target.part)
+        record = self._records.get(key)
+        if record is None:
+            return
+        record.tried = True
+        link = self._links.get(key[:2])
+        if link is None:
+            self._settle(record, ended, None)
+            return
+        record.waiting = ended
+        for settled in link.observe(record.part, ended.result, ended.asked, ended.answered):
+            its = self._records[(*key[:2], settled.node)]
+            if its.waiting is not None:
+                waiting, its.waiting = its.waiting, None
+                self._settle(its, waiting, settled.failure)
+        self._unsaved[key[:2]] = None
+        self._publish_link(key[:2], self._clock.now())
+
+    def _settle(self, record: _Record, ended: Ended, refused: Failure | None) -> None:
+        result = refused or ended.result
+        record.duration = ended.duration
+        failures = (result,) if isinstance(result, Failure) else result.refused
+        for reason in {f.reason for f in failures}:
+            record.failures[reason] = record.failures.get(reason, 0) + 1
+        if isinstance(result, Look):
+            record.samples = [o for o in result.observations if isinstance(o, Sample)]
+            record.notes = dict(result.notes) if result.notes else None
+        else:
+            record.samples, record.notes = [], None
+        if failures:
+            self._say_broken(record, failures[0], ended.answered)
+            record.success, record.failure = False, failures[0]
+        else:
+            self._say_recovered(record, ended.answered)
+            record.success, record.failure, record.failing_since = True, None, None
+            record.last_success = Moment(ended.answered)
+        self._publish_target(record)
+
+    def _say_broken(self, record: _Record, failure: Failure, at: float) -> None:
+        if record.failing_since is None:
+            record.failing_since = Moment(at)
+        if record.failure is None or record.failure.reason is not failure.reason:
+            log.warning(
+                "look failed",
+                extra={
+                    "fields": {
+                        "collector": record.plan.collector,
+                        "target": record.name,
+                        "reason": failure.reason.value,
+                        "detail": failure.detail,
+                    }
+                },
+            )
+
+    def _say_recovered(self, record: _Record, at: float) -> None:
+        if record.failing_since is not None:
+            log.info(
+                "look succeeds again",
+                extra={
+                    "fields": {
+                        "collector": record.plan.collector,
+                        "target": record.name,
+                        "failed_for_seconds": round(at - record.failing_since, 1),
+                    }
+                },
+            )
+
+    # ---- what is said
+
+    def _publish_target(self, record: _Record) -> None:
+        labels = (record.plan.collector, record.name)
+        out = [self_metrics.INTERVAL.at(record.plan.interval, labels)]
+        if record.success is not None:
+            out.append(self_metrics.SUCCESS.at(int(record.success), labels))
+        if record.duration is not None:
+            out.append(self_metrics.DURATION.at(record.duration, labels))
+        if record.last_success is not None:
+            out.append(self_metrics.LAST_SUCCESS.at(record.last_success, labels))
+        out += [self_metrics.FAILURES.at(n, (*labels, reason.value)) for reason, n in record.failures.items()]
+        self._publisher.put(("target", record.plan.collector, record.plan.entry, record.part), out + record.samples)
+
+    def _publish_link(self, key: tuple[str, str], now: float) -> None:
+        self._publisher.put(("link", *key), self._links[key].samples(now))
+
+    def publish_self(self, samples: Iterable[Sample]) -> None:
+        """The exporter's own samples, beside those it says always."""
+        build = self_metrics.BUILD(1, version=__version__, python=platform.python_version())
+        self._publisher.put("self", [build, *samples])
+
+    @property
+    def ready(self) -> bool:
+        """Every target's first look has ended."""
+        return all(r.tried for r in self._records.values())
+
+    def targets(self) -> tuple[TargetStatus, ...]:
+        wall = self._clock.wall
+
+        def at(moment: Moment | None) -> float | None:
+            return None if moment is None else wall(moment)
+
+        return tuple(
+            TargetStatus(
+                collector=r.plan.collector,
+                entry=r.plan.entry,
+                part=r.part,
+                region=r.region,
+                success=r.success,
+                last_success=at(r.last_success),
+                duration=r.duration,
+                failure=r.failure,
+                failing_since=at(r.failing_since),
+                notes=r.notes,
+            )
+            for r in self._records.values()
+        )
+
+    def links(self) -> tuple[LinkStatus, ...]:
+        now = self._clock.now()
+        return tuple(link.status(now, self._clock.wall) for link in self._links.values())
+
+    # ---- what must not be forgotten
+
+    def persist(self, everything: bool = False) -> list[Change]:
+        """What has changed since, for the state file; without `everything` the oldest part of it."""
+        n = len(self._unsaved)
+        chosen = list(self._unsaved)[: n if everything else max(PERSISTED_AT_ONCE, n // 10)]
+        for key in chosen:
+            del self._unsaved[key]
+        return [self._links[key].changes(Key(*key), self._clock.wall) for key in chosen]
+
+    def stepped(self) -> None:
+        """The wall clock was stepped: everything remembered has another Unix time now."""
+        for key in self._links:
+            self._links[key].memory.timeline.touch()
+            self._unsaved[key] = None

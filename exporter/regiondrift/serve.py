@@ -1,0 +1,239 @@
+"""How does the house stand together? The composition root of ``regiondrift serve``: what it starts, supervises and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from regiondrift import __version__, self_metrics
+from regiondrift.bulkhead import Bulkhead
+from regiondrift.catalog import Catalog
+from regiondrift.clock import Clock
+from regiondrift.config import Configuration, ConfigurationError, load
+from regiondrift.house import House
+from regiondrift.model import HouseStatus, Moment
+from regiondrift.reload import Reloader, stamp_of
+from regiondrift.render.process import process_families
+from regiondrift.render.publisher import Publisher
+from regiondrift.schedule.scheduler import Scheduler
+from regiondrift.state import Key, Remembered, StateFile, StateLockedError, StateWriter
+from regiondrift.web.negotiate import Format
+from regiondrift.web.server import WebServer
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT: Final = 0.5
+FROZEN_AFTER: Final = 25
+"""Seconds without a heartbeat after which the process ends itself."""
+STOP_WITHIN: Final = 4.0
+KEPT_FOR: Final = 30 * 86400.0
+"""Seconds for which the state file remembers an entry that left the configuration."""
+
+
+def run(config_file: Path, listen: Sequence[tuple[str, int]]) -> int:
+    """Serve until SIGTERM or SIGINT. The exit code: 0 ended on request, 1 port, state or a fault of ours, 2 configuration."""
+    catalog = Catalog()
+    stamp = stamp_of(config_file)
+    try:
+        configuration = load(config_file, catalog)
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    for warning in configuration.warnings:
+        log.warning("%s", warning)
+    try:
+        state = StateFile.open(configuration.state_dir) if configuration.state_dir else StateFile.in_memory()
+    except StateLockedError as error:
+        log.critical("%s", error)
+        return 1
+    return asyncio.run(Exporter(catalog, configuration, stamp, state).serve(listen))
+
+
+class Exporter:
+    """The running exporter: everything that ``serve`` puts together."""
+
+    def __init__(self, catalog: Catalog, configuration: Configuration, stamp: object, state: StateFile) -> None:
+        self._clock = Clock()
+        self._started = self._clock.now()
+        self._bulkhead = Bulkhead()
+        self._publisher = Publisher(process_families())
+        self._remembered = {key: state.load(key) for key in _link_keys(configuration)}
+        self._state = StateWriter(state)
+        self._house = House(self._clock, self._publisher, lambda key: self._remembered.get(key, Remembered()))
+        self._scheduler = Scheduler(catalog.load, self._house.ended, self._clock, self._bulkhead)
+        self._reloader = Reloader(catalog, configuration, stamp, self._apply, self._clock, self._bulkhead)
+        self._beat: Moment = self._clock.now()
+        self._loop_lag = 0.0
+        self._ready = False
+        self._stop = asyncio.Event()
+        self._reloads: set[asyncio.Task[str | None]] = set()
+
+    async def serve(self, listen: Sequence[tuple[str, int]]) -> int:
+        web = WebServer(self, list(listen))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        self._publisher.start()
+        self._house.apply(self._reloader.loaded.configuration.plans)
+        self._publish_self()
+        try:
+            await web.start()
+        except OSError as error:
+            log.critical("cannot listen", extra={"fields": {"error": error.strerror or str(error)}})
+            sys.stderr.write(f"regiondrift: {error.strerror or error}\n")
+            await self._state.close(1.0)
+            return 1
+        self._scheduler.apply(self._reloader.loaded.configuration.plans)
+        threading.Thread(target=self._watch_heartbeat, name="watchdog", daemon=True).start()
+        log.info("serving", extra={"fields": {"version": __version__, "addresses": " ".join(f"{h}:{p}" for h, p in web.addresses)}})
+        roots = {
+            loop.create_task(self._scheduler.run(), name="scheduler"),
+            loop.create_task(self._heartbeat(), name="heartbeat"),
+            loop.create_task(self._reloader.follow(), name="configuration watch"),
+            loop.create_task(self._forget_old(), name="state purge"),
+        }
+        stop = loop.create_task(self._stop.wait(), name="stop")
+        ended, _ = await asyncio.wait({*roots, stop}, return_when=asyncio.FIRST_COMPLETED)
+        # Whatever hangs while ending, the process does not.
+        _end_process_in(STOP_WITHIN, 0 if stop in ended else 1)
+        code = 0
+        for root in ended - {stop}:
+            log.critical("%s has ended", root.get_name(), exc_info=root.exception())
+            code = 1
+        for task in (*roots, stop):
+            task.cancel()
+        await web.stop()
+        await self._scheduler.close(1.0)
+        for change in self._house.persist(everything=True):
+            self._state.put(change)
+        await self._state.close(1.0)
+        self._publisher.close()
+        self._bulkhead.close()
+        log.info("ended")
+        return code
+
+    async def _apply(self, configuration: Configuration) -> None:
+        for change in self._house.persist(everything=True):
+            self._state.put(change)
+        known = {Key(link.system, link.link) for link in self._house.links()}
+        self._remembered = {key: await self._state.load(key) for key in _link_keys(configuration) if key not in known}
+        self._house.apply(configuration.plans)
+        self._scheduler.apply(configuration.plans)
+
+    def _reload_soon(self) -> None:
+        task = asyncio.get_running_loop().create_task(self.reload(), name="reload")
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    # ---- what runs for ever
+
+    async def _heartbeat(self) -> None:
+        loop, beats = asyncio.get_running_loop(), 0
+        while True:
+            before = loop.time()
+            await asyncio.sleep(HEARTBEAT)
+            self._loop_lag = max(self._loop_lag, loop.time() - before - HEARTBEAT)
+            self._beat = self._clock.now()
+            self._look_at_clock()
+            if not self._publisher.alive:
+                raise RuntimeError("the publisher's thread has ended")
+            beats += 1
+            if beats % 2 == 0:
+                self._publish_self()
+                self._loop_lag = 0.0
+                for change in self._house.persist():
+                    self._state.put(change)
+
+    def _look_at_clock(self) -> None:
+        if self._clock.measure():
+            log.warning("the wall clock was stepped", extra={"fields": {"seconds": round(self._clock.step, 3)}})
+            self._publisher.stepped(self._clock.step)
+            self._house.stepped()
+
+    def _watch_heartbeat(self) -> None:
+        """Runs on a thread. Counts its own seconds, so that a stopped and continued process is not taken for a frozen one."""
+        seen, silent = self._beat, 0
+        while True:
+            time.sleep(1)
+            seen, silent = self._beat, silent + 1 if self._beat == seen else 0
+            if silent >= FROZEN_AFTER:
+                sys.stderr.write("regiondrift: the event loop is frozen; ending\n")
+                faulthandler.dump_traceback()
+                os._exit(1)
+
+    async def _forget_old(self) -> None:
+        while True:
+            await self._state.purge(_link_keys(self._reloader.loaded.configuration), KEPT_FOR)
+            await asyncio.sleep(86400)
+
+    def _publish_self(self) -> None:
+        loaded = self._reloader.loaded
+        self._house.publish_self(
+            [
+                self_metrics.CONFIG(1, hash=loaded.configuration.digest[:12]),
+                self_metrics.RELOADED(int(loaded.error is None)),
+                self_metrics.RELOADED_AT(loaded.at),
+                self_metrics.STATE_HEALTHY(int(self._state.healthy)),
+                self_metrics.HEARTBEAT(self._beat),
+                self_metrics.LOOP_LAG(max(self._loop_lag, 0.0)),
+                self_metrics.RENDER(self._publisher.render_seconds),
+                self_metrics.SERIES(self._publisher.version.series),
+                self_metrics.THREADS_STUCK(self._bulkhead.stuck),
+            ]
+        )
+
+    # ---- what the web server asks
+
+    async def metrics(self, format: Format, gzip: bool) -> bytes:
+        self._look_at_clock()
+        return await self._publisher.body(format is Format.OPENMETRICS, gzip, self._clock.step)
+
+    def status(self) -> HouseStatus:
+        loaded, wall = self._reloader.loaded, self._clock.wall
+        return HouseStatus(
+            now=wall(self._clock.now()),
+            version=__version__,
+            started=wall(self._started),
+            regions=loaded.configuration.regions,
+            config_file=str(loaded.configuration.path),
+            config_loaded=wall(loaded.at),
+            config_error=loaded.error,
+            state_problem=self._state.problem,
+            targets=self._house.targets(),
+            links=self._house.links(),
+        )
+
+    def healthy(self) -> bool:
+        return self._clock.now() - self._beat < 10 * HEARTBEAT
+
+    def ready(self) -> bool:
+        # Once ready, a target that a reload adds does not take that back.
+        self._ready = self._ready or self._house.ready
+        return self._ready
+
+    async def reload(self) -> str | None:
+        why = await self._reloader.reload()
+        self._publish_self()
+        return why
+
+
+def _link_keys(configuration: Configuration) -> list[Key]:
+    return [Key(p.collector, p.entry) for p in configuration.plans if p.link is not None]
+
+
+def _end_process_in(seconds: float, code: int) -> None:
+    def end() -> None:
+        time.sleep(seconds)
+        os._exit(code)
+
+    threading.Thread(target=end, name="end", daemon=True).start()
