@@ -188,6 +188,8 @@ class Server:
 
     def remove(self) -> None:
         """Stop at once and leave nothing behind."""
+        if self.running:
+            self.thaw()
         self.stop("immediate")
         self._release()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -229,6 +231,7 @@ class Server:
                 self.port = free_port()
             elif "shared memory block" not in said or time.monotonic() > end:
                 # Otherwise children of a killed postmaster hold it for a moment longer.
+                self.process = None
                 raise ServerError(f"{self.name} did not start: {said[-500:]}")
             self._pause(0.1)
 
