@@ -81,6 +81,12 @@ def _drop(uid: int, gid: int, passes: bool) -> None:
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
+    # Read, and every module imported, before: afterwards the interpreter may be out of our own reach.
+    permitted = next(
+        int(line.split()[1], 16)
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        if line.startswith("CapPrm:")
+    )
     if passes:
         libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])
@@ -88,11 +94,6 @@ def _drop(uid: int, gid: int, passes: bool) -> None:
     os.setresuid(uid, uid, uid)
     if not passes:
         return
-    permitted = next(
-        int(line.split()[1], 16)
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        if line.startswith("CapPrm:")
-    )
     # Containers often lack the one that only reads.
     capability = _DAC_READ_SEARCH if permitted & 1 << _DAC_READ_SEARCH else _DAC_OVERRIDE
     mask = 1 << capability
@@ -106,11 +107,12 @@ def _main(args: list[str]) -> None:
     import ctypes
 
     parent, death, who, *argv = args
+    libc = ctypes.CDLL(None)
     if who:
         uid, gid, passes = map(int, who.split(":"))
         _drop(uid, gid, bool(passes))
     # After the change of user, which clears it; and the parent may have ended before.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(death), 0, 0, 0)
+    libc.prctl(_PR_SET_PDEATHSIG, int(death), 0, 0, 0)
     if os.getppid() != int(parent):
         sys.exit(1)
     # The interpreter ignores these two; a server must not inherit that.
