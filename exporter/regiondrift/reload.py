@@ -6,13 +6,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from regiondrift.bulkhead import Bulkhead, BusyError
 from regiondrift.catalog import Catalog
 from regiondrift.clock import Clock
 from regiondrift.config import Configuration, ConfigurationError, load
+from regiondrift.filestamp import stamp
 from regiondrift.model import Moment
 
 log = logging.getLogger(__name__)
@@ -37,14 +37,14 @@ class Reloader:
         self,
         catalog: Catalog,
         first: Configuration,
-        stamp: object,
+        seen: object,
         apply: Callable[[Configuration], Awaitable[None]],
         clock: Clock,
         bulkhead: Bulkhead,
     ) -> None:
         self._catalog, self._apply, self._clock, self._bulkhead = catalog, apply, clock, bulkhead
         self._path = first.path
-        self._stamp = stamp
+        self._stamp = seen
         self._one = asyncio.Lock()
         self.loaded = Loaded(first, clock.now())
 
@@ -52,7 +52,7 @@ class Reloader:
         """Take the file as it is now. None: in force; else why it is not."""
         async with self._one:
             try:
-                self._stamp = await self._bulkhead.run("configuration", stamp_of, self._path)
+                self._stamp = await self._bulkhead.run("configuration", stamp, self._path)
                 new = await self._bulkhead.run("configuration", load, self._path, self._catalog)
             except ConfigurationError as error:
                 return self._refused(str(error))
@@ -72,10 +72,10 @@ class Reloader:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             try:
-                stamp = await self._bulkhead.run("configuration file", stamp_of, self._path)
+                found = await self._bulkhead.run("configuration file", stamp, self._path)
             except BusyError:
                 continue
-            if stamp != self._stamp:
+            if found != self._stamp:
                 await self.reload()
 
     def _refused(self, why: str) -> str:
@@ -83,12 +83,3 @@ class Reloader:
             log.error("the configuration is not taken; the one before stays in force", extra={"fields": {"error": why}})
         self.loaded.error = why
         return why
-
-
-def stamp_of(path: Path) -> object:
-    """What changes when the file is edited, replaced, or its symlink is swapped."""
-    try:
-        s = path.stat()
-    except OSError as error:
-        return error.errno
-    return (s.st_dev, s.st_ino, s.st_mtime_ns, s.st_size)

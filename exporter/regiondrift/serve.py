@@ -19,9 +19,10 @@ from regiondrift.bulkhead import Bulkhead
 from regiondrift.catalog import Catalog
 from regiondrift.clock import Clock
 from regiondrift.config import Configuration, ConfigurationError, load
+from regiondrift.filestamp import stamp
 from regiondrift.house import House
 from regiondrift.model import HouseStatus, Moment
-from regiondrift.reload import Reloader, stamp_of
+from regiondrift.reload import Reloader
 from regiondrift.render.process import process_families
 from regiondrift.render.publisher import Publisher
 from regiondrift.schedule.scheduler import Scheduler
@@ -42,7 +43,7 @@ KEPT_FOR: Final = 30 * 86400.0
 def run(config_file: Path, listen: Sequence[tuple[str, int]]) -> int:
     """Serve until SIGTERM or SIGINT. The exit code: 0 ended on request, 1 port, state or a fault of ours, 2 configuration."""
     catalog = Catalog()
-    stamp = stamp_of(config_file)
+    seen = stamp(config_file)
     try:
         configuration = load(config_file, catalog)
     except ConfigurationError as error:
@@ -55,13 +56,13 @@ def run(config_file: Path, listen: Sequence[tuple[str, int]]) -> int:
     except StateLockedError as error:
         log.critical("%s", error)
         return 1
-    return asyncio.run(Exporter(catalog, configuration, stamp, state).serve(listen))
+    return asyncio.run(Exporter(catalog, configuration, seen, state).serve(listen))
 
 
 class Exporter:
     """The running exporter: everything that ``serve`` puts together."""
 
-    def __init__(self, catalog: Catalog, configuration: Configuration, stamp: object, state: StateFile) -> None:
+    def __init__(self, catalog: Catalog, configuration: Configuration, seen: object, state: StateFile) -> None:
         self._clock = Clock()
         self._started = self._clock.now()
         self._bulkhead = Bulkhead()
@@ -70,7 +71,7 @@ class Exporter:
         self._state = StateWriter(state)
         self._house = House(self._clock, self._publisher, lambda key: self._remembered.get(key, Remembered()))
         self._scheduler = Scheduler(catalog.load, self._house.ended, self._clock, self._bulkhead)
-        self._reloader = Reloader(catalog, configuration, stamp, self._apply, self._clock, self._bulkhead)
+        self._reloader = Reloader(catalog, configuration, seen, self._apply, self._clock, self._bulkhead)
         self._beat: Moment = self._clock.now()
         self._loop_lag = 0.0
         self._ready = False
@@ -95,7 +96,10 @@ class Exporter:
             return 1
         self._scheduler.apply(self._reloader.loaded.configuration.plans)
         threading.Thread(target=self._watch_heartbeat, name="watchdog", daemon=True).start()
-        log.info("serving", extra={"fields": {"version": __version__, "addresses": " ".join(f"{h}:{p}" for h, p in web.addresses)}})
+        log.info(
+            "serving",
+            extra={"fields": {"version": __version__, "addresses": " ".join(f"{h}:{p}" for h, p in web.addresses)}},
+        )
         roots = {
             loop.create_task(self._scheduler.run(), name="scheduler"),
             loop.create_task(self._heartbeat(), name="heartbeat"),

@@ -26,8 +26,8 @@ from regiondrift.model import (
     State,
 )
 from regiondrift.model import replication as family
-from regiondrift.state import Change, Key
 from regiondrift.reduce.memory import LinkMemory, NodeMemory, sample_row
+from regiondrift.state import Change, Key
 
 T = TypeVar("T")
 

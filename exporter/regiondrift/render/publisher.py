@@ -44,7 +44,7 @@ class Version:
 class _Family:
     """The pieces of one family, by owner, and their join."""
 
-    __slots__ = ("body", "pieces", "text", "openmetrics", "dirty")
+    __slots__ = ("body", "dirty", "openmetrics", "pieces", "text")
 
     def __init__(self, metric: Metric) -> None:
         self.pieces: dict[Hashable, bytes] = {}

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from regiondrift.clock import Clock
-from regiondrift.model import Collector, Failure, Kept, Look, Metric, ProbeError, Reason, RefusedValueError, Sample, Target
+from regiondrift.model import (
+    Collector,
+    Failure,
+    Kept,
+    Look,
+    Metric,
+    ProbeError,
+    Reason,
+    RefusedValueError,
+    Sample,
+    Target,
+)
 from regiondrift.model.observation import LinkState, ReplicaPosition, SourcePosition
 
 log = logging.getLogger(__name__)
@@ -90,9 +101,11 @@ class Guard:
             return Failure(Reason.REFUSED_VALUE, str(error))
         except asyncio.CancelledError:
             return Failure(Reason.INTERNAL, "the look cancelled itself")
-        except Exception as error:  # noqa: BLE001  whatever a collector does wrong is this target's failure alone
+        except Exception as error:
             log.debug("look failed", exc_info=error, extra={"fields": {"target": self._target.label}})
-            return Failure(Reason.INTERNAL, f"{type(error).__name__} in collector {self._collector.name}{_where(error)}")
+            return Failure(
+                Reason.INTERNAL, f"{type(error).__name__} in collector {self._collector.name}{_where(error)}"
+            )
 
     def _checked(self, look: Look) -> Look:
         """The look without what may not be exported; each refused observation is a failure beside the rest."""

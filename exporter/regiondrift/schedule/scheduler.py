@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from regiondrift.bulkhead import BusyError, Bulkhead
+from regiondrift.bulkhead import Bulkhead, BusyError
 from regiondrift.clock import Clock
+from regiondrift.filestamp import stamps
 from regiondrift.model import Collector, Failure, Plan, Target
 from regiondrift.schedule.backoff import delay
 from regiondrift.schedule.guard import Ended, Guard
@@ -64,7 +64,9 @@ class Scheduler:
             task.add_done_callback(self._leaving.discard)
             task.cancel()
         for i, new in enumerate(w for w in wanted if w not in self._tasks):
-            task = asyncio.get_running_loop().create_task(self._watch(new, i / START_RATE), name=f"target {new.target.label}")
+            task = asyncio.get_running_loop().create_task(
+                self._watch(new, i / START_RATE), name=f"target {new.target.label}"
+            )
             task.add_done_callback(self._ended)
             self._tasks[new] = task
 
@@ -134,18 +136,6 @@ class Scheduler:
         if not target.files:
             return None
         try:
-            return await self._bulkhead.run(f"files of {target.label}", _stat, target.files)
+            return await self._bulkhead.run(f"files of {target.label}", stamps, target.files)
         except BusyError:
             return None
-
-
-def _stat(files: tuple[str, ...]) -> tuple[object, ...]:
-    return tuple(_stamp(f) for f in files)
-
-
-def _stamp(path: str) -> object:
-    try:
-        s = os.stat(path)
-    except OSError as error:
-        return error.errno
-    return (s.st_ino, s.st_dev, s.st_mtime_ns, s.st_size)

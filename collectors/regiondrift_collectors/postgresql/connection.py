@@ -1,0 +1,238 @@
+"""How is a server asked? One kept libpq connection per node, driven by the event loop, gone as soon as it is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import importlib
+import ipaddress
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from psycopg import conninfo as libpq_conninfo
+from psycopg import pq
+from psycopg.errors import OperationalError, ProgrammingError
+from psycopg.pq.misc import find_libpq_full_path
+from regiondrift.bulkhead import Bulkhead, BusyError
+
+from regiondrift.model import ProbeError, Reason
+from regiondrift_collectors.postgresql import failures
+from regiondrift_collectors.postgresql.options import Node
+
+_VERBOSE: Final = 2
+"""PQERRORS_VERBOSE of libpq-fe.h."""
+
+_names = Bulkhead()
+"""For getaddrinfo: libpq would resolve on the event loop, and the default executor is everybody's."""
+
+
+class Connection:
+    """A connection that can be asked one statement at a time. Cancelling a call leaves it unusable: close it."""
+
+    def __init__(self, pgconn: pq.abc.PGconn) -> None:
+        self._pgconn = pgconn
+
+    @property
+    def server_version(self) -> int:
+        """As ``server_version_num``: 180006."""
+        return self._pgconn.server_version
+
+    @property
+    def usable(self) -> bool:
+        return bool(self._pgconn.status == pq.ConnStatus.OK)
+
+    def close(self) -> None:
+        """Close the socket. Sends at most a goodbye and waits for nothing."""
+        self._pgconn.finish()
+
+    async def row(self, statement: bytes) -> Sequence[str | None]:
+        """The only row of the last statement in `statement`.
+
+        Raises:
+            ProbeError: the server refused it, or is gone.
+        """
+        pgconn = self._pgconn
+        try:
+            pgconn.send_query(statement)
+            while pgconn.flush():
+                await _ready(pgconn.socket, True)
+            result = await self._last_result()
+        except (OperationalError, ProgrammingError, OSError) as error:
+            raise failures.in_query(None, str(error)) from None
+        if result.ntuples != 1:
+            raise ProbeError(Reason.PROTOCOL, f"{result.ntuples} rows where one was asked for")
+        values = [result.get_value(0, i) for i in range(result.nfields)]
+        return [None if v is None else v.decode("utf-8", "replace") for v in values]
+
+    async def _last_result(self) -> pq.abc.PGresult:
+        pgconn, last = self._pgconn, None
+        while True:
+            while pgconn.is_busy():
+                await _ready(pgconn.socket, False)
+                pgconn.consume_input()
+            result = pgconn.get_result()
+            if result is None:
+                break
+            if result.status in (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE):
+                state = result.error_field(pq.DiagnosticField.SQLSTATE)
+                raise failures.in_query(
+                    state.decode() if state else None, result.error_message.decode("utf-8", "replace")
+                )
+            if result.status in (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH):
+                raise ProbeError(Reason.PROTOCOL, "the server wants to copy")
+            last = result
+        if last is None:
+            raise ProbeError(Reason.PROTOCOL, "no result")
+        return last
+
+
+async def connect(node: Node, statement_timeout: float) -> Connection:
+    """A new connection to `node`: password file read, names resolved off the loop, session made read-only.
+
+    Raises:
+        ProbeError: classified by what the server or libpq said.
+    """
+    pgconn = pq.PGconn.connect_start(await _parameters(node))
+    connection = Connection(pgconn)
+    try:
+        if pgconn.status == pq.ConnStatus.BAD:
+            raise failures.at_connect(_message(pgconn))
+        _be_verbose(pgconn)
+        pgconn.nonblocking = 1
+        while (step := pgconn.connect_poll()) != pq.PollingStatus.OK:
+            if step == pq.PollingStatus.FAILED:
+                raise failures.at_connect(_message(pgconn))
+            await _ready(pgconn.socket, step == pq.PollingStatus.WRITING)
+        await connection.row(
+            b"SET default_transaction_read_only = on; SET lock_timeout = '1s'; SET client_encoding = 'UTF8';"
+            b"SET DateStyle = 'ISO'; SET extra_float_digits = 1;"
+            + f"SET statement_timeout = '{max(int(statement_timeout * 1000), 1)}ms'; SELECT 1".encode()
+        )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _ready(descriptor: int, write: bool) -> None:
+    """Until the socket can be written to, or read from."""
+    if descriptor < 0:
+        raise ProbeError(Reason.UNREACHABLE, "the connection is closed")
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    (loop.add_writer if write else loop.add_reader)(descriptor, wake)
+    try:
+        await ready
+    finally:
+        (loop.remove_writer if write else loop.remove_reader)(descriptor)
+
+
+async def _parameters(node: Node) -> bytes:
+    try:
+        given = {k: str(v) for k, v in libpq_conninfo.conninfo_to_dict(node.conninfo.reveal()).items() if v is not None}
+    except ProgrammingError:
+        # The message quotes the string, and with it a password.
+        raise ProbeError(Reason.PROTOCOL, "the connection string cannot be read") from None
+    if node.password_file is not None:
+        given["password"] = await _secret(node)
+    defaults = {
+        "application_name": "regiondrift",
+        "keepalives_idle": "10",
+        "keepalives_interval": "5",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "15000",
+        # A credential cache must not be searched on the event loop for every server without Kerberos.
+        "gssencmode": "disable",
+    }
+    given = {**defaults, **given}
+    if "hostaddr" not in given and given.get("host"):
+        given = await _resolved(node, given)
+    return libpq_conninfo.make_conninfo("", **given).encode()
+
+
+def files(node: Node) -> tuple[str, ...]:
+    """The files whose content decides whether `node` lets us in."""
+    try:
+        given = libpq_conninfo.conninfo_to_dict(node.conninfo.reveal())
+    except ProgrammingError:
+        given = {}
+    named = [given.get(k) for k in ("passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl")]
+    return tuple(str(f) for f in (node.password_file, *named) if f and f != "system")
+
+
+async def _secret(node: Node) -> str:
+    path = str(node.password_file)
+    try:
+        text = await _names.run(f"password of {path}", _read, path)
+    except BusyError:
+        raise ProbeError(Reason.AUTHENTICATION, f"reading {path} has not returned yet") from None
+    except (OSError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ProbeError(Reason.AUTHENTICATION, f"password file {path}: {what}") from None
+    return text.rstrip("\r\n")
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as f:  # noqa: PTH123  a path from the configuration, read whole
+        return f.read(65536)
+
+
+async def _resolved(node: Node, given: dict[str, str]) -> dict[str, str]:
+    """The parameters with an address for every host name, so that libpq need not resolve."""
+    hosts = given["host"].split(",")
+    if any(h.startswith(("/", "@")) for h in hosts):
+        return given
+    ports = (given.get("port") or "5432").split(",")
+    out: list[tuple[str, str, str]] = []
+    for i, host in enumerate(hosts):
+        port = ports[i] if len(ports) > 1 and i < len(ports) else ports[0]
+        out += [(host, address, port) for address in await _addresses(node, host)]
+    return {
+        **given,
+        "host": ",".join(h for h, _, _ in out),
+        "hostaddr": ",".join(a for _, a, _ in out),
+        "port": ",".join(p for _, _, p in out),
+    }
+
+
+async def _addresses(node: Node, host: str) -> list[str]:
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        pass
+    try:
+        found = await _names.run(f"name {node.name} {host}", socket.getaddrinfo, host, None, 0, socket.SOCK_STREAM)
+    except BusyError:
+        raise ProbeError(
+            Reason.UNREACHABLE, f"name {host}: the resolver has not answered an earlier question yet"
+        ) from None
+    except (OSError, UnicodeError) as error:
+        raise ProbeError(Reason.UNREACHABLE, f"name {host}: {getattr(error, 'strerror', None) or error}") from None
+    return list(dict.fromkeys(str(info[4][0]) for info in found))
+
+
+def _message(pgconn: pq.abc.PGconn) -> str:
+    return pgconn.error_message.decode("utf-8", "replace")
+
+
+def _be_verbose(pgconn: pq.abc.PGconn) -> None:
+    """Have libpq tell the SQLSTATE of a refused connection, which psycopg has no call for (PQsetErrorVerbosity)."""
+    _set_verbosity(pgconn.pgconn_ptr, _VERBOSE)  # type: ignore[attr-defined]  # every implementation has it
+
+
+def _libpq() -> ctypes.CDLL:
+    """The libpq that psycopg has loaded, found through the module that links it."""
+    if pq.__impl__ == "python":
+        return ctypes.CDLL(find_libpq_full_path())
+    module = importlib.import_module("psycopg_binary._psycopg" if pq.__impl__ == "binary" else "psycopg_c._psycopg")
+    return ctypes.CDLL(module.__file__)
+
+
+_set_verbosity = _libpq().PQsetErrorVerbosity
+_set_verbosity.argtypes, _set_verbosity.restype = [ctypes.c_void_p, ctypes.c_int], ctypes.c_int

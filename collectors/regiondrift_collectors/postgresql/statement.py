@@ -1,0 +1,158 @@
+"""What is asked, and what was answered? One statement per look, one round trip, everything of one moment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from regiondrift.model import (
+    History,
+    LinkState,
+    Look,
+    ProbeError,
+    Reason,
+    ReplicaPosition,
+    SourcePosition,
+)
+
+OLDEST: Final = 130000
+"""server_version_num of the oldest version that is understood."""
+NEWEST: Final = 189999
+"""... of the newest that was tried; newer ones are asked like it."""
+
+_MAX_LSN: Final = 2**64 - 1
+_MAX_BRANCH: Final = 2**32 - 1
+
+# Nothing of this locks, writes or reads a table. Functions that fail in the other role stand behind CASE.
+# primary_conninfo holds a password: only whether it is set leaves the server.
+_STATEMENT: Final = """
+SELECT pg_is_in_recovery(),
+       (SELECT system_identifier FROM pg_control_system()),
+       CASE WHEN pg_is_in_recovery()
+            THEN greatest((SELECT timeline_id FROM pg_control_checkpoint()),
+                          (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
+                          receiver.received_tli)
+            ELSE ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::bigint END,
+       CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END,
+       pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
+       CASE WHEN pg_is_in_recovery() THEN (SELECT redo_lsn FROM pg_control_checkpoint()) END,
+       receiver.pid,
+       receiver.status,
+       CASE WHEN pg_is_in_recovery() AND pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')
+            THEN current_setting('primary_conninfo') <> '' END,
+       CASE WHEN pg_is_in_recovery() THEN {paused} END,
+       (SELECT setting::bigint FROM pg_settings WHERE name = 'recovery_min_apply_delay'),
+       CASE WHEN NOT pg_is_in_recovery() THEN NULL
+            WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+            ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END,
+       pg_last_wal_receive_lsn(),
+       receiver.sender
+  FROM (SELECT 1) AS one
+  LEFT JOIN (SELECT pid, status, received_tli, concat_ws(':', sender_host, sender_port) AS sender
+               FROM pg_stat_wal_receiver) AS receiver ON true
+"""
+_PAUSED: Final = {
+    130000: "CASE WHEN pg_is_wal_replay_paused() THEN 'paused' END",
+    140000: "pg_get_wal_replay_pause_state()",
+}
+
+
+def statement(version: int) -> bytes:
+    """The statement for a server of this ``server_version_num``.
+
+    Raises:
+        ProbeError: the version is older than any that is understood.
+    """
+    if version < OLDEST:
+        raise ProbeError(Reason.UNSUPPORTED_VERSION, f"PostgreSQL {version // 10000} is older than {OLDEST // 10000}")
+    paused = max(v for v in _PAUSED if v <= version)
+    return _STATEMENT.format(paused=_PAUSED[paused]).encode()
+
+
+def read(row: Sequence[str | None], version: int) -> Look:
+    """From the statement's row to observations.
+
+    Raises:
+        ProbeError: a privilege is missing, or a value cannot be true.
+    """
+    if len(row) != 14:
+        raise ProbeError(Reason.PROTOCOL, f"{len(row)} columns where 14 were asked for")
+    (
+        in_recovery,
+        system,
+        branch,
+        position,
+        may_read,
+        redo,
+        pid,
+        status,
+        conninfo,
+        paused,
+        delay,
+        lag,
+        received,
+        sender,
+    ) = row
+    if may_read != "t" or (pid is not None and status is None) or (in_recovery == "t" and conninfo is None):
+        raise ProbeError(Reason.PERMISSION, "the role is not a member of pg_monitor (GRANT pg_monitor TO it)")
+    if in_recovery not in ("t", "f"):
+        raise ProbeError(Reason.REFUSED_VALUE, "pg_is_in_recovery() is neither true nor false")
+    history = History(_identifier(system), _whole("timeline", branch, 1, _MAX_BRANCH))
+    notes = {"version": f"{version // 10000}.{version % 10000}"}
+    if in_recovery == "f":
+        return Look((SourcePosition(history, lsn(position)),), notes={**notes, "role": "primary"})
+    if position is None:
+        raise ProbeError(Reason.REFUSED_VALUE, "a standby without a replay position")
+    if received is not None:
+        notes["received"] = received
+    if sender:
+        notes["receives from"] = sender
+    link = LinkState(
+        up=pid is not None if conninfo == "t" else None,
+        paused=paused == "paused",
+        delayed=_whole("recovery_min_apply_delay", delay, 0, 2**31) > 0,
+        reported_lag=_seconds(lag),
+    )
+    return Look((ReplicaPosition(history, lsn(position), lsn(redo)), link), notes={**notes, "role": "standby"})
+
+
+def lsn(text: str | None) -> int:
+    """A ``pg_lsn`` as an integer: ``16/B374D848``. An int, since doubles lose bytes above 2^53."""
+    high, slash, low = (text or "").partition("/")
+    try:
+        value = (int(high, 16) << 32) | int(low, 16)
+    except ValueError:
+        value = -1
+    if not slash or not 0 <= value <= _MAX_LSN or len(low) > 8:
+        raise ProbeError(Reason.REFUSED_VALUE, f"{text!r} is no position in the log")
+    return value
+
+
+def _identifier(text: str | None) -> str:
+    if text is None or not text.isdecimal() or not 0 < int(text) < 2**64:
+        raise ProbeError(Reason.REFUSED_VALUE, f"{text!r} is no system identifier")
+    return text
+
+
+def _whole(what: str, text: str | None, low: int, high: int) -> int:
+    try:
+        value = int(text or "")
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise ProbeError(Reason.REFUSED_VALUE, f"{what} is {text!r}")
+    return value
+
+
+def _seconds(text: str | None) -> float | None:
+    """The lag that the server claims; None where it claims none, or one below zero by a clock that is behind."""
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ProbeError(Reason.REFUSED_VALUE, f"the claimed lag is {text!r}")
+    return value if value >= 0 else None
