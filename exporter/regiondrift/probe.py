@@ -1,0 +1,105 @@
+"""What does it look like from here, now? ``regiondrift probe``: a few looks without a server, and a table."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from regiondrift import __version__
+
+from regiondrift.catalog import Catalog
+from regiondrift.clock import Clock
+from regiondrift.config import Configuration, ConfigurationError, load
+from regiondrift.house import House
+from regiondrift.model import HouseStatus, Plan
+from regiondrift.render.publisher import Publisher
+from regiondrift.schedule.guard import Guard
+from regiondrift.schedule.scheduler import Scheduled
+from regiondrift.state import Key, StateFile
+from regiondrift.table import exit_code, print_status
+
+LOOKS: Final = 3
+
+
+def run(config_file: Path, entry: str | None) -> int:
+    """Look up to three times within two intervals and print a table. 1: certainly broken, 2: unknown, 0: neither."""
+    catalog = Catalog()
+    try:
+        configuration = load(config_file, catalog)
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    plans = [p for p in configuration.plans if entry in (None, p.entry)]
+    if entry is not None and not plans:
+        names = ", ".join(sorted({p.entry for p in configuration.plans})) or "none"
+        sys.stderr.write(f"regiondrift: no entry is called {entry!r}; there are: {names}\n")
+        return 2
+    status = asyncio.run(_look(catalog, configuration, plans, _progress()))
+    print_status(status, sys.stdout)
+    return exit_code(status)
+
+
+async def _look(
+    catalog: Catalog, configuration: Configuration, plans: list[Plan], progress: Callable[[str], None]
+) -> HouseStatus:
+    clock = Clock()
+    state = StateFile.read_only(configuration.state_dir) if configuration.state_dir else StateFile.in_memory()
+    house = House(clock, Publisher(), lambda key: state.load(Key(key.collector, key.entry)))
+    house.apply(plans)
+    watched = [
+        (scheduled, Guard(catalog.load(p.collector), t, p.timeout, clock))
+        for p in plans
+        for t in p.targets
+        for scheduled in (Scheduled(p.collector, t, p.interval, p.timeout),)
+    ]
+
+    async def once(scheduled: Scheduled, guard: Guard) -> None:
+        house.ended(scheduled, await guard.look())
+        progress(scheduled.target.label)
+
+    interval = max((p.interval for p in plans), default=0.0)
+    began = clock.now()
+
+    def status() -> HouseStatus:
+        now = clock.wall(clock.now())
+        return HouseStatus(
+            now=now,
+            version=__version__,
+            started=clock.wall(began),
+            regions=configuration.regions,
+            config_file=str(configuration.path),
+            config_loaded=clock.wall(began),
+            config_error=None,
+            state_problem=state.problem,
+            targets=house.targets(),
+            links=house.links(),
+        )
+
+    try:
+        for i in range(LOOKS):
+            await asyncio.gather(*(once(*one) for one in watched))
+            # A second look, after the first told what the source holds, is what proves a busy replica.
+            left = 2 * interval - (clock.now() - began)
+            if exit_code(status()) != 2 or i == LOOKS - 1 or left <= 0:
+                break
+            await asyncio.sleep(min(left, max(interval / 2, 0.1)))
+        return status()
+    finally:
+        progress("")
+        await asyncio.gather(*(guard.close() for _, guard in watched))
+        state.close()
+
+
+def _progress() -> Callable[[str], None]:
+    """Shows on a terminal what was looked at last; says nothing in a pipe."""
+    if not sys.stderr.isatty():
+        return lambda text: None
+
+    def show(text: str) -> None:
+        sys.stderr.write(f"\r\x1b[Klooked at {text}" if text else "\r\x1b[K")
+        sys.stderr.flush()
+
+    return show
