@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from regiondrift import __version__
-
 from regiondrift.catalog import Catalog
 from regiondrift.clock import Clock
 from regiondrift.config import Configuration, ConfigurationError, load

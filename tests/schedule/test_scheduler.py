@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ async def test_later_looks_are_spread_over_the_interval_and_keep_their_rhythm(wo
     second = [times[1] for times in world.looks.values()]
     assert max(second) - min(second) > 8
     for times in world.looks.values():
-        gaps = [b - a for a, b in zip(times[1:], times[2:], strict=False)]
+        gaps = [b - a for a, b in pairwise(times[1:])]
         assert gaps
         assert all(9.5 < gap < 10.5 for gap in gaps)
 
@@ -94,7 +95,7 @@ async def test_a_slow_target_is_never_looked_at_twice_at_once_and_holds_up_nobod
     world.scheduler.apply([plan("e", 2, interval=5)])
     await asyncio.sleep(60)
     slow, quick = world.looks["e/n0"], world.looks["e/n1"]
-    assert all(b - a >= 7 for a, b in zip(slow, slow[1:], strict=False))
+    assert all(b - a >= 7 for a, b in pairwise(slow))
     assert len(quick) >= 12
 
 
@@ -102,7 +103,7 @@ async def test_failures_back_off_and_a_success_resets(world: World) -> None:
     world.fails["e/n0"] = Reason.UNREACHABLE
     world.scheduler.apply([plan("e", 1, interval=5)])
     await asyncio.sleep(120)
-    gaps = [b - a for a, b in zip(world.looks["e/n0"], world.looks["e/n0"][1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(world.looks["e/n0"])]
     assert [round(g / 5) for g in gaps[:4]] in ([1, 2, 4, 6], [1, 2, 4, 5])
     assert max(gaps) <= 30.1
     del world.fails["e/n0"]
