@@ -269,7 +269,9 @@ def _literal(allowed: tuple[Any, ...]) -> Converter:
         found = _text(c, node, name)
         if not isinstance(found, _Text) or not isinstance(node, Scalar):
             return BAD
-        if found.text not in words or not (found.plain or isinstance(words[found.text], str)):
+        if not found.plain and not isinstance(words.get(found.text, ""), str):
+            return c.say(node.place, f"{name}: {found.text} is needed without quotes")
+        if found.text not in words:
             return c.say(node.place, f"{name}: {shown(node)} is not possible{did_you_mean(found.text, words)}")
         return words[found.text]
 
