@@ -7,16 +7,23 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from regiondrift.bulkhead import Bulkhead
 from regiondrift.clock import Clock
 from regiondrift.model import Collector, EntryOptions, Kept, Look, Plan, ProbeError, Reason, Target
 from regiondrift.schedule.guard import Ended
 from regiondrift.schedule.scheduler import Scheduled, Scheduler, offset
 
 pytestmark = pytest.mark.looptime
+
+
+class Inline:
+    """In the place of the bulkhead: virtual time does not wait for real threads."""
+
+    async def run(self, key: str, function: Any, *args: Any) -> Any:
+        return function(*args)
 
 
 class World:
@@ -29,8 +36,7 @@ class World:
         self.fails: dict[str, Reason] = {}
         self.opened: list[str] = []
         collector = Collector("test", EntryOptions, lambda options, objectives: ((), None), self.look)
-        self.bulkhead = Bulkhead()
-        self.scheduler = Scheduler(lambda name: collector, self.sink, Clock(), self.bulkhead)
+        self.scheduler = Scheduler(lambda name: collector, self.sink, Clock(), Inline())  # type: ignore[arg-type]
 
     async def look(self, target: Target, kept: Kept) -> Look:
         name = target.label
@@ -52,7 +58,6 @@ async def world() -> AsyncIterator[World]:
     made = World()
     yield made
     await made.scheduler.close(1.0)
-    made.bulkhead.close()
 
 
 def plan(entry: str, n: int, interval: float = 15.0, timeout: float = 10.0, files: tuple[str, ...] = ()) -> Plan:
