@@ -298,6 +298,48 @@ def test_positions_of_two_branches_are_never_compared() -> None:
     assert c.state is State.DISCONNECTED
 
 
+# ---- what the other end of the link knows
+
+
+def fed(position: int, *names: str) -> Look:
+    return Look((SourcePosition(History("1", 1), position, frozenset(names)),))
+
+
+def receiving(position: int, name: str, session: str) -> Look:
+    return Look((ReplicaPosition(History("1", 1), position), LinkState(up=True, name=name, session=session)))
+
+
+def test_a_session_that_the_source_has_ended_is_disconnected_before_the_replica_knows() -> None:
+    w = Watch()
+    w.look("b", receiving(100, "walreceiver", "17"))
+    w.look("a", fed(100, "walreceiver"))
+    assert w.state("b") is State.STREAMING
+    w.look("a", fed(100))
+    assert w.state("b") is State.DISCONNECTED
+    w.look("b", receiving(100, "walreceiver", "17"))
+    assert w.state("b") is State.DISCONNECTED
+    w.look("b", receiving(100, "walreceiver", "18"))
+    assert w.state("b") is State.STREAMING, "a new session: its own word counts"
+
+
+def test_a_replica_that_something_else_feeds_is_not_judged_by_the_source() -> None:
+    w = Watch()
+    for _ in range(3):
+        w.look("b", receiving(100, "cascade", "17"))
+        w.look("a", fed(100, "another"))
+    assert w.state("b") is State.STREAMING
+
+
+def test_a_name_that_two_replicas_share_tells_nothing() -> None:
+    w = Watch(("a", "b", "c"))
+    w.look("b", receiving(100, "walreceiver", "17"))
+    w.look("c", receiving(100, "walreceiver", "99"))
+    w.look("a", fed(100, "walreceiver"))
+    w.look("a", fed(100))
+    assert w.state("b") is State.STREAMING
+    assert w.state("c") is State.STREAMING
+
+
 # ---- divergence
 
 

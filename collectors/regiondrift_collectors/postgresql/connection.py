@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import fcntl
 import importlib
 import ipaddress
 import socket
+import sys
+import termios
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,14 +17,17 @@ from psycopg import conninfo as libpq_conninfo
 from psycopg import pq
 from psycopg.errors import OperationalError, ProgrammingError
 from psycopg.pq.misc import find_libpq_full_path
-from regiondrift.bulkhead import Bulkhead, BusyError
 
+from regiondrift.bulkhead import Bulkhead, BusyError
 from regiondrift.model import ProbeError, Reason
 from regiondrift_collectors.postgresql import failures
 from regiondrift_collectors.postgresql.options import Node
 
 _VERBOSE: Final = 2
 """PQERRORS_VERBOSE of libpq-fe.h."""
+
+MOST_BYTES: Final = 1 << 20
+"""Of one connecting or one answer; ours take a few thousand. libpq would gather all that comes until the deadline."""
 
 _names = Bulkhead()
 """For getaddrinfo: libpq would resolve on the event loop, and the default executor is everybody's."""
@@ -32,6 +38,7 @@ class Connection:
 
     def __init__(self, pgconn: pq.abc.PGconn) -> None:
         self._pgconn = pgconn
+        self._arrived = 0
 
     @property
     def server_version(self) -> int:
@@ -53,6 +60,7 @@ class Connection:
             ProbeError: the server refused it, or is gone.
         """
         pgconn = self._pgconn
+        self._arrived = 0
         try:
             pgconn.send_query(statement)
             while pgconn.flush():
@@ -65,11 +73,28 @@ class Connection:
         values = [result.get_value(0, i) for i in range(result.nfields)]
         return [None if v is None else v.decode("utf-8", "replace") for v in values]
 
+    async def _establish(self) -> None:
+        while (step := self._pgconn.connect_poll()) != pq.PollingStatus.OK:
+            if step == pq.PollingStatus.FAILED:
+                raise failures.at_connect(_message(self._pgconn))
+            if step == pq.PollingStatus.WRITING:
+                await _ready(self._pgconn.socket, True)
+            else:
+                await self._readable()
+
+    async def _readable(self) -> None:
+        """Until there is something to read; what waits to be read counts."""
+        descriptor = self._pgconn.socket
+        await _ready(descriptor, False)
+        self._arrived += int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+        if self._arrived > MOST_BYTES:
+            raise ProbeError(Reason.PROTOCOL, f"more than {MOST_BYTES >> 20} MiB came where a few lines were asked for")
+
     async def _last_result(self) -> pq.abc.PGresult:
         pgconn, last = self._pgconn, None
         while True:
             while pgconn.is_busy():
-                await _ready(pgconn.socket, False)
+                await self._readable()
                 pgconn.consume_input()
             result = pgconn.get_result()
             if result is None:
@@ -100,10 +125,7 @@ async def connect(node: Node, statement_timeout: float) -> Connection:
             raise failures.at_connect(_message(pgconn))
         _be_verbose(pgconn)
         pgconn.nonblocking = 1
-        while (step := pgconn.connect_poll()) != pq.PollingStatus.OK:
-            if step == pq.PollingStatus.FAILED:
-                raise failures.at_connect(_message(pgconn))
-            await _ready(pgconn.socket, step == pq.PollingStatus.WRITING)
+        await connection._establish()
         await connection.row(
             b"SET default_transaction_read_only = on; SET lock_timeout = '1s'; SET client_encoding = 'UTF8';"
             b"SET DateStyle = 'ISO'; SET extra_float_digits = 1;"

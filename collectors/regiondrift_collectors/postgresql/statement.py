@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -21,12 +23,17 @@ OLDEST: Final = 130000
 NEWEST: Final = 189999
 """... of the newest that was tried; newer ones are asked like it."""
 
-_MAX_LSN: Final = 2**64 - 1
+_LSN: Final = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+_NUMBER: Final = re.compile(r"[0-9]{1,20}")
+_MAX_LAG: Final = 2.0**33
+"""Seconds: 272 years, older than any commit."""
+MAX_NOTE: Final = 100
+"""Characters of a server's own text that the status page shows."""
 _MAX_BRANCH: Final = 2**32 - 1
 
 # Nothing of this locks, writes or reads a table. Functions that fail in the other role stand behind CASE.
 # primary_conninfo holds a password: only whether it is set leaves the server.
-_STATEMENT: Final = """
+_STATEMENT: Final = r"""
 SELECT pg_is_in_recovery(),
        (SELECT system_identifier FROM pg_control_system()),
        CASE WHEN pg_is_in_recovery()
@@ -47,9 +54,14 @@ SELECT pg_is_in_recovery(),
             WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
             ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END,
        pg_last_wal_receive_lsn(),
-       receiver.sender
+       receiver.sender,
+       receiver.name,
+       CASE WHEN NOT pg_is_in_recovery()
+            THEN (SELECT array_to_json(array_agg(DISTINCT application_name)) FROM pg_stat_replication) END
   FROM (SELECT 1) AS one
-  LEFT JOIN (SELECT pid, status, received_tli, concat_ws(':', sender_host, sender_port) AS sender
+  LEFT JOIN (SELECT pid, status, received_tli, concat_ws(':', sender_host, sender_port) AS sender,
+                    coalesce(substring(conninfo FROM '(?:^| )application_name=(\S+)'),
+                             substring(conninfo FROM '(?:^| )fallback_application_name=(\S+)')) AS name
                FROM pg_stat_wal_receiver) AS receiver ON true
 """
 _PAUSED: Final = {
@@ -64,6 +76,8 @@ def statement(version: int) -> bytes:
     Raises:
         ProbeError: the version is older than any that is understood.
     """
+    if version <= 0:
+        raise ProbeError(Reason.PROTOCOL, "the server does not tell its version")
     if version < OLDEST:
         raise ProbeError(Reason.UNSUPPORTED_VERSION, f"PostgreSQL {version // 10000} is older than {OLDEST // 10000}")
     paused = max(v for v in _PAUSED if v <= version)
@@ -76,42 +90,30 @@ def read(row: Sequence[str | None], version: int) -> Look:
     Raises:
         ProbeError: a privilege is missing, or a value cannot be true.
     """
-    if len(row) != 14:
-        raise ProbeError(Reason.PROTOCOL, f"{len(row)} columns where 14 were asked for")
-    (
-        in_recovery,
-        system,
-        branch,
-        position,
-        may_read,
-        redo,
-        pid,
-        status,
-        conninfo,
-        paused,
-        delay,
-        lag,
-        received,
-        sender,
-    ) = row
-    if may_read != "t" or (pid is not None and status is None) or (in_recovery == "t" and conninfo is None):
+    if len(row) != 16:
+        raise ProbeError(Reason.PROTOCOL, f"{len(row)} columns where 16 were asked for")
+    in_recovery, system, branch, position, may_read, redo, pid, status, conninfo, paused, delay, lag = row[:12]
+    received, sender, name, feeds = row[12:]
+    if in_recovery not in ("t", "f") or may_read not in ("t", "f"):
+        raise ProbeError(Reason.REFUSED_VALUE, "a truth value is neither true nor false")
+    if may_read == "f" or (pid is not None and status is None) or (in_recovery == "t" and conninfo is None):
         raise ProbeError(Reason.PERMISSION, "the role is not a member of pg_monitor (GRANT pg_monitor TO it)")
-    if in_recovery not in ("t", "f"):
-        raise ProbeError(Reason.REFUSED_VALUE, "pg_is_in_recovery() is neither true nor false")
     history = History(_identifier(system), _whole("timeline", branch, 1, _MAX_BRANCH))
     notes = {"version": f"{version // 10000}.{version % 10000}"}
     if in_recovery == "f":
-        return Look((SourcePosition(history, lsn(position)),), notes={**notes, "role": "primary"})
+        return Look((SourcePosition(history, lsn(position), _names(feeds)),), notes={**notes, "role": "primary"})
     if position is None:
         raise ProbeError(Reason.REFUSED_VALUE, "a standby without a replay position")
     if received is not None:
-        notes["received"] = received
+        notes["received"] = received[:MAX_NOTE]
     if sender:
-        notes["receives from"] = sender
+        notes["receives from"] = sender[:MAX_NOTE]
     link = LinkState(
         up=pid is not None if conninfo == "t" else None,
         paused=paused == "paused",
         delayed=_whole("recovery_min_apply_delay", delay, 0, 2**31) > 0,
+        name=name,
+        session=pid,
         reported_lag=_seconds(lag),
     )
     return Look((ReplicaPosition(history, lsn(position), lsn(redo)), link), notes={**notes, "role": "standby"})
@@ -119,30 +121,35 @@ def read(row: Sequence[str | None], version: int) -> Look:
 
 def lsn(text: str | None) -> int:
     """A ``pg_lsn`` as an integer: ``16/B374D848``. An int, since doubles lose bytes above 2^53."""
-    high, slash, low = (text or "").partition("/")
-    try:
-        value = (int(high, 16) << 32) | int(low, 16)
-    except ValueError:
-        value = -1
-    if not slash or not 0 <= value <= _MAX_LSN or len(low) > 8:
-        raise ProbeError(Reason.REFUSED_VALUE, f"{text!r} is no position in the log")
+    found = _LSN.fullmatch(text or "")
+    value = (int(found[1], 16) << 32) | int(found[2], 16) if found else 0
+    # 0/0 is how PostgreSQL writes that there is none: taken for a position, anything would cover it.
+    if not value:
+        raise ProbeError(Reason.REFUSED_VALUE, f"{_shown(text)} is no position in the log")
     return value
 
 
 def _identifier(text: str | None) -> str:
-    if text is None or not text.isdecimal() or not 0 < int(text) < 2**64:
-        raise ProbeError(Reason.REFUSED_VALUE, f"{text!r} is no system identifier")
+    if text is None or not _NUMBER.fullmatch(text) or not 0 < int(text) < 2**64:
+        raise ProbeError(Reason.REFUSED_VALUE, f"{_shown(text)} is no system identifier")
     return text
 
 
 def _whole(what: str, text: str | None, low: int, high: int) -> int:
-    try:
-        value = int(text or "")
-    except ValueError:
-        value = low - 1
+    value = int(text) if text is not None and _NUMBER.fullmatch(text) else low - 1
     if not low <= value <= high:
-        raise ProbeError(Reason.REFUSED_VALUE, f"{what} is {text!r}")
+        raise ProbeError(Reason.REFUSED_VALUE, f"{what} is {_shown(text)}")
     return value
+
+
+def _names(text: str | None) -> frozenset[str]:
+    try:
+        names = json.loads(text) if text else []
+    except ValueError:
+        names = None
+    if not isinstance(names, list):
+        raise ProbeError(Reason.REFUSED_VALUE, "the names of the WAL senders are no list")
+    return frozenset(str(n) for n in names)
 
 
 def _seconds(text: str | None) -> float | None:
@@ -153,6 +160,10 @@ def _seconds(text: str | None) -> float | None:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise ProbeError(Reason.REFUSED_VALUE, f"the claimed lag is {text!r}")
+    if not abs(value) <= _MAX_LAG:
+        raise ProbeError(Reason.REFUSED_VALUE, f"the claimed lag is {_shown(text)}")
     return value if value >= 0 else None
+
+
+def _shown(text: str | None) -> str:
+    return "NULL" if text is None else repr(text[:40])

@@ -37,6 +37,8 @@ class SourcePosition:
 
     history: History
     position: Position
+    feeds: frozenset[str] = frozenset()
+    """Names under which replicas are connected to it (PostgreSQL: ``application_name`` of its WAL senders)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,10 @@ class LinkState:
     delayed: bool = False
     failed: bool = False
     """The system itself reports the replication as failed."""
+    name: str | None = None
+    """Name under which it is connected to whatever feeds it."""
+    session: str | None = None
+    """Changes whenever the link is made anew (PostgreSQL: process id of the WAL receiver)."""
     reported_lag: float | None = None
     """Seconds, as the system claims; exported for comparison and never used to decide."""
 

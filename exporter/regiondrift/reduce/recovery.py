@@ -49,6 +49,10 @@ class _View:
     source: SourcePosition | None = None
     replica: ReplicaPosition | None = None
     link: LinkState = _NO_WORD
+    fed: str | None = None
+    """Session of its link that the source was seen to feed."""
+    cut: bool = False
+    """That session goes on for the replica, and the source has ended it."""
     says_replica: bool = False
     """It has said so at least once."""
     state: State = State.UNKNOWN
@@ -132,6 +136,7 @@ class LinkReducer:
 
     def _unseen(self, view: _View) -> None:
         view.seen, view.source, view.replica, view.link = False, None, None, _NO_WORD
+        view.fed, view.cut = None, False
 
     def _take(self, node: str, pending: _Pending) -> Failure | None:
         view, memory = self._views[node], self.memory
@@ -146,6 +151,8 @@ class LinkReducer:
         if view.replica is not None:
             view.says_replica = True
             self._remember_replica(node, view, view.replica)
+            if view.link.session != view.fed:
+                view.fed, view.cut = None, False
         self._find_source()
         if view.source is not None and node == memory.source and not self._split():
             self._sample(view, view.source)
@@ -200,7 +207,20 @@ class LinkReducer:
             later = view.asked >= other.answered
             if later and (replica.history.branch > at.history.branch or self._left_behind(mine, replica)):
                 mine.diverged = True
+            self._compare_ends(name, other, at)
             self._prove(name, other)
+
+    def _compare_ends(self, node: str, view: _View, at: SourcePosition) -> None:
+        """When a replica does not know yet that its link is down, the source may: it no longer feeds a session that it
+        was seen to feed. Names that two nodes share tell nothing, nor does a session that something else feeds."""
+        name, session = view.link.name, view.link.session
+        shared = any(other.link.name == name for key, other in self._views.items() if key != node)
+        if name is None or session is None or shared:
+            return
+        if name in at.feeds:
+            view.fed, view.cut = session, False
+        elif view.fed == session:
+            view.cut = True
 
     def _left_behind(self, mine: NodeMemory, replica: ReplicaPosition) -> bool:
         """It is on an older branch, and past the point where the source's branch left that one.
@@ -275,7 +295,7 @@ class LinkReducer:
 
     def _own_word(self, view: _View) -> State | None:
         for holds, state in (
-            (view.link.up is False, State.DISCONNECTED),
+            (view.link.up is False or view.cut, State.DISCONNECTED),
             (view.link.failed, State.ERROR),
             (view.link.paused, State.PAUSED),
             (view.link.delayed, State.DELAYED),
