@@ -38,8 +38,9 @@ class Catalog:
             point = self._points[name]
             try:
                 collector = point.load()
-            except ImportError as error:
-                raise CatalogError(f"collector {name} ({point.value}) cannot be imported: {error}") from error
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+                raise CatalogError(f"collector {name} ({point.value}) cannot be imported: {why}") from error
             if not isinstance(collector, Collector) or collector.name != name:
                 raise CatalogError(f"entry point {name} ({point.value}) is not a Collector of that name")
             for metric in collector.metrics:

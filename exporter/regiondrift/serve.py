@@ -36,6 +36,8 @@ HEARTBEAT: Final = 0.5
 FROZEN_AFTER: Final = 25
 """Seconds without a heartbeat after which the process ends itself."""
 STOP_WITHIN: Final = 4.0
+STATE_WITHIN: Final = 1.5
+"""Seconds that a reload waits for what the state file remembers of new entries."""
 KEPT_FOR: Final = 30 * 86400.0
 """Seconds for which the state file remembers an entry that left the configuration."""
 
@@ -130,7 +132,13 @@ class Exporter:
         for change in self._house.persist(everything=True):
             self._state.put(change)
         known = {Key(link.system, link.link) for link in self._house.links()}
-        self._remembered = {key: await self._state.load(key) for key in _link_keys(configuration) if key not in known}
+        try:
+            async with asyncio.timeout(STATE_WITHIN):
+                new = [key for key in _link_keys(configuration) if key not in known]
+                self._remembered = {key: await self._state.load(key) for key in new}
+        except TimeoutError:
+            log.warning("the state file does not answer: entries that are new begin without what it remembers")
+            self._remembered = {}
         self._house.apply(configuration.plans)
         self._scheduler.apply(configuration.plans)
 

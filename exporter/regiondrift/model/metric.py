@@ -100,10 +100,17 @@ class Metric:
 
     def at(self, value: float, values: tuple[str, ...]) -> Sample:
         """A sample from label values in the declared order; what `__call__` does, for hot paths."""
-        if not (isinstance(value, (int, float)) and math.isfinite(value)):
-            raise RefusedValueError(f"{self.name}: {value!r} is not a finite number")
+        try:
+            finite = math.isfinite(value)
+        except (TypeError, OverflowError):
+            finite = False
+        if not finite:
+            raise RefusedValueError(f"{self.name}: not a finite number")
         if len(values) != len(self.labels):
             raise RefusedValueError(f"{self.name}: {len(values)} label values for {len(self.labels)} labels")
+        for text in values:
+            if not isinstance(text, str):
+                raise RefusedValueError(f"{self.name}: a label value is {type(text).__name__}, not text")
         if self.kind is Kind.COUNTER and value < 0:
             raise RefusedValueError(f"{self.name}: a counter cannot be {value!r}")
         return Sample(self, values, value)
