@@ -1,0 +1,78 @@
+"""How do bytes that exist get to a client? An answer for aiohttp without its headers' machinery and copies of the body.
+
+Against nginx sending the same bytes from a file this is the faster one (`tests/bench/`); aiohttp's own response, which
+builds headers anew and joins them with the body, was the slower one by a third.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from regiondrift.web.connection import Connection
+
+FIRST: Final = 16 * 1024
+"""Bytes of the body that go with the head, in one copy."""
+SLICE: Final = 1024 * 1024
+"""Bytes given to the kernel at once. What it does not take is copied, so this is the most that is."""
+BREATH: Final = 4
+"""Slices after which other tasks have a turn, even if the client takes them as fast as they come."""
+
+
+class Answer(web.StreamResponse):
+    """A whole answer: head and body are known. `deliver` sends it; aiohttp, which then gets it, finds nothing to do."""
+
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        super().__init__(status=status)
+        self._whole = body
+        self._lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+    async def deliver(self, request: web.BaseRequest) -> Answer:
+        """Sends it, and returns when the kernel has taken all of it or the client is gone."""
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        self._keep_alive = request.keep_alive
+        body = memoryview(self._whole if request.method != "HEAD" else b"")
+        with connection.sending():
+            try:
+                _write(connection, self._head(request) + body[:FIRST])
+                await request.writer.drain()
+                for i, start in enumerate(range(FIRST, len(body), SLICE), 1):
+                    _write(connection, body[start : start + SLICE])
+                    await request.writer.drain()
+                    if i % BREATH == 0:
+                        await asyncio.sleep(0)
+            except ConnectionError:
+                # The client left, which is its right. aiohttp sees the closed transport and ends the connection.
+                self._keep_alive = False
+        return self
+
+    def _head(self, request: web.BaseRequest) -> bytes:
+        if request.keep_alive:
+            kept = "Connection: keep-alive\r\n" if request.version < (1, 1) else ""
+        else:
+            kept = "Connection: close\r\n"
+        return (
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n{self._lines}"
+            f"Content-Length: {len(self._whole)}\r\nDate: {formatdate(usegmt=True)}\r\nServer: regiondrift\r\n{kept}\r\n"
+        ).encode("latin-1")
+
+
+def _write(connection: Connection, part: bytes | memoryview) -> None:
+    transport = connection.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError
+    transport.write(part)
+    connection.parts += 1

@@ -1,0 +1,202 @@
+"""How long may a client keep us? Connections of HTTP clients, bounded in number and in patience.
+
+aiohttp 3.14 keeps a half-sent request, and a client that reads nothing, for ever. Here every connection is in one of
+three queues, each in the order of time, so that the first of a queue is the next that is too late:
+
+asking     we wait for (the rest of) a request: since it connected, or since the first byte after the last answer
+kept       it was answered and may ask again
+answering  a request is being answered
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one server bears. Times in seconds."""
+
+    connections: int = 512
+    sending: int = 64
+    """Answers under way at once. A slow reader holds on to its exposition, so their number bounds memory."""
+    request: float = 10.0
+    """From the first byte of a request, or from connecting, to the end of its headers."""
+    idle: float = 300.0
+    """Between two requests of one connection; longer than any sensible scrape interval."""
+    stall: float = 30.0
+    """Without a byte taken by a client that is being answered."""
+    sweep: float = 1.0
+    """Between two looks for clients that are too late."""
+
+
+class Connection(RequestHandler):
+    """aiohttp's protocol of one connection, which tells the door what it does."""
+
+    __slots__ = ("_awaited", "_door", "_refused", "parts", "stalled_at", "stalled_since")
+
+    def __init__(self, manager: web.Server, door: Door, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._door = door
+        self._refused = False
+        self._awaited = True
+        self.parts = 0
+        self.stalled_at = (0, 0)
+        self.stalled_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        if not self._door.admits():
+            self._refused = True
+            transport.abort()
+            return
+        # Nothing waits in the process while the kernel takes it: `drain` then means that the kernel has it.
+        transport.set_write_buffer_limits(high=0)
+        super().connection_made(transport)
+        self._door.asking[self] = self._loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._awaited = True
+        if self._door.kept.pop(self, None) is not None:
+            self._door.asking[self] = self._loop.time()
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if not self._refused:
+            self._door.forget(self)
+            super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """End it now, whatever was to be sent."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While a request of this connection is being answered."""
+        self._awaited = False
+        self._door.asking.pop(self, None)
+        self._door.answering[self] = self._loop.time()
+        try:
+            yield
+        finally:
+            if self._door.answering.pop(self, None) is not None:
+                queue = self._door.asking if self._awaited else self._door.kept
+                queue[self] = self._loop.time()
+                self._door.settled()
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """While an answer is being sent. One too many, and the one that takes longest ends."""
+        self.stalled_since = self._loop.time()
+        self._door.sending[self] = self.stalled_since
+        self._door.bound_sending()
+        try:
+            yield
+        finally:
+            self._door.sending.pop(self, None)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status >= 500:
+            return super().handle_error(request, status, exc, message)
+        # What clients get wrong is no error of ours: no log, and nothing of it sent back.
+        response = web.Response(status=status, text="This is no HTTP request that can be understood here.\n")
+        response.force_close()
+        return response
+
+
+class Door:
+    """All connections of one server."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._settled: asyncio.Event | None = None
+        self.asking: dict[Connection, float] = {}
+        self.kept: dict[Connection, float] = {}
+        self.answering: dict[Connection, float] = {}
+        self.sending: dict[Connection, float] = {}
+        """Those of `answering` that bytes are being sent to."""
+
+    def __len__(self) -> int:
+        return len(self.asking) + len(self.kept) + len(self.answering)
+
+    def open(self) -> None:
+        self._timer = self._loop.call_later(self._limits.sweep, self._sweep)
+
+    async def close(self, grace: float) -> None:
+        """Ends every connection; those that are being answered have `grace` seconds more."""
+        if self._timer:
+            self._timer.cancel()
+        for connection in [*self.asking, *self.kept]:
+            connection.abort()
+        self._settled = asyncio.Event()
+        try:
+            async with asyncio.timeout(grace):
+                while self.answering:
+                    self._settled.clear()
+                    await self._settled.wait()
+        except TimeoutError:
+            pass
+        for connection in [*self.asking, *self.kept, *self.answering]:
+            connection.abort()
+
+    def admits(self) -> bool:
+        """Whether one more may come in: if need be, who has kept us waiting longest goes. A client that asks at once
+        is thus served however many others hold half a request."""
+        if len(self) < self._limits.connections:
+            return True
+        for queue in (self.asking, self.kept):
+            for connection in queue:
+                self._end(connection)
+                return True
+        return False
+
+    def bound_sending(self) -> None:
+        if len(self.sending) > self._limits.sending:
+            self._end(next(iter(self.sending)))
+
+    def settled(self) -> None:
+        if self._settled:
+            self._settled.set()
+
+    def forget(self, connection: Connection) -> None:
+        for queue in (self.asking, self.kept, self.answering, self.sending):
+            queue.pop(connection, None)
+        self.settled()
+
+    def _end(self, connection: Connection) -> None:
+        self.forget(connection)
+        connection.abort()
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for queue, patience in ((self.asking, self._limits.request), (self.kept, self._limits.idle)):
+            for connection, since in [*queue.items()]:
+                if now - since <= patience:
+                    break
+                self._end(connection)
+        for connection in [*self.sending]:
+            transport = connection.transport
+            at = (connection.parts, transport.get_write_buffer_size() if transport else 0)
+            if at != connection.stalled_at:
+                connection.stalled_at, connection.stalled_since = at, now
+            elif now - connection.stalled_since > self._limits.stall:
+                self._end(connection)
+        self._timer = self._loop.call_later(self._limits.sweep, self._sweep)

@@ -1,0 +1,57 @@
+"""How is it said to a person? Durations, moments and bytes, as the status page and the table write them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from regiondrift.model import State
+from regiondrift.verdict import Verdict
+
+VERDICTS: Final = {
+    Verdict.BROKEN: "Broken",
+    Verdict.BEHIND: "Behind",
+    Verdict.UNPROVEN: "Unproven",
+    Verdict.UNKNOWN: "Unknown",
+    Verdict.OK: "Within",
+    Verdict.UNJUDGED: "No objective",
+}
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+_BYTES: Final = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def duration(seconds: float) -> str:
+    """The two greatest units that count: ``4 m 12 s``, ``0.3 s``, ``2 d 7 h``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    left = round(seconds)
+    parts: list[str] = []
+    for size, unit in _UNITS:
+        n, left = divmod(left, size)
+        if n or parts:
+            parts.append(f"{n} {unit}" if n else "")
+        if len(parts) == 2:
+            break
+    return " ".join(filter(None, parts))
+
+
+def utc(unix: float) -> datetime | None:
+    """The moment in UTC; None for one that no calendar holds."""
+    try:
+        return datetime.fromtimestamp(unix, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def size(n: int) -> str:
+    """Bytes, as decimal multiples with three digits: ``734 B``, ``1.25 MB``."""
+    value, unit = float(n), 0
+    while abs(value) >= 999.5 and unit < len(_BYTES) - 1:
+        value, unit = value / 1000, unit + 1
+    if not unit:
+        return f"{n} B"
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {_BYTES[unit]}"
+
+
+def state(state: State) -> str:
+    return state.value.replace("_", " ")
