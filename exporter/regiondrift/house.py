@@ -13,7 +13,7 @@ from regiondrift.clock import Clock
 from regiondrift.model import Failure, Look, Moment, Plan, Reason, Sample, TargetStatus
 from regiondrift.model.status import LinkStatus
 from regiondrift.reduce.memory import LinkMemory, remembered
-from regiondrift.reduce.recovery import LinkReducer
+from regiondrift.reduce.recovery import LinkReducer, Settled
 from regiondrift.render.publisher import Publisher
 from regiondrift.schedule.guard import Ended
 from regiondrift.schedule.scheduler import Scheduled
@@ -124,13 +124,22 @@ class House:
             self._settle(record, ended, None)
             return
         record.waiting = ended
-        for settled in link.observe(record.part, ended.result, ended.asked, ended.answered):
+        for settled in self._judged(link, record, ended):
             its = self._records[(*key[:2], settled.node)]
             if its.waiting is not None:
                 waiting, its.waiting = its.waiting, None
                 self._settle(its, waiting, settled.failure)
         self._unsaved[key[:2]] = None
         self._publish_link(key[:2], self._clock.now())
+
+    def _judged(self, link: LinkReducer, record: _Record, ended: Ended) -> list[Settled]:
+        try:
+            return link.observe(record.part, ended.result, ended.asked, ended.answered)
+        except Exception as error:
+            # Positions of a collector that cannot be compared: its own target pays, not the process.
+            log.exception("a look cannot be judged", extra={"fields": {"target": record.name}})
+            failure = Failure(Reason.INTERNAL, f"what it found cannot be compared ({type(error).__name__})")
+            return link.observe(record.part, failure, ended.asked, ended.answered)
 
     def _settle(self, record: _Record, ended: Ended, refused: Failure | None) -> None:
         result = refused or ended.result

@@ -16,10 +16,12 @@ from regiondrift.model import (
     Failure,
     History,
     Kept,
+    LinkState,
     Look,
     Metric,
     ProbeError,
     Reason,
+    ReplicaPosition,
     Sample,
     SourcePosition,
     Target,
@@ -159,6 +161,10 @@ async def test_what_is_kept_stays_between_looks_and_goes_with_the_guard() -> Non
         Sample(DECLARED, ("a", "b"), 1),
         Sample(DECLARED, ("a",), math.nan),
         Sample(DECLARED, ("a",), math.inf),
+        Sample(DECLARED, (None,), 1),  # type: ignore[arg-type]
+        SourcePosition(History("1", 1), -1),
+        ReplicaPosition(History("1", 1), 2**64),
+        LinkState(reported_lag=math.inf),
         "not an observation",
     ],
 )

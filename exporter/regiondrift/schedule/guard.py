@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -134,8 +135,14 @@ class Guard:
             except RefusedValueError as error:
                 return str(error)
             return None
-        if isinstance(observation, (SourcePosition, ReplicaPosition, LinkState)):
+        if isinstance(observation, (SourcePosition, ReplicaPosition)):
+            position = observation.position
+            if isinstance(position, int) and not 0 <= position < 2**64:
+                return f"{position} is no position"
             return None
+        if isinstance(observation, LinkState):
+            lag = observation.reported_lag
+            return None if lag is None or math.isfinite(lag) else f"the claimed lag is {lag!r}"
         return f"{type(observation).__name__} is no observation"
 
 
