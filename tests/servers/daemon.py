@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 import urllib.error
@@ -62,10 +61,6 @@ class Daemon:
     def said(self) -> str:
         """What it wrote to its log."""
         return self.log.read_text(encoding="utf-8", errors="replace")
-
-    def signal(self, number: signal.Signals) -> None:
-        if self._process:
-            self._process.send_signal(number)
 
     def stop(self, wait: float = 10) -> None:
         """End it, by force after `wait` seconds."""
