@@ -27,6 +27,11 @@ def program(name: str) -> str | None:
     return next((found for each in _PROGRAMS[name] if (found := shutil.which(each, path=path))), None)
 
 
+def package(name: str) -> str:
+    """Debian's package of it."""
+    return _PROGRAMS[name][0]
+
+
 def shipped_rules() -> list[Path]:
     """The alert rules: in a wheel the package's own, in a checkout those of ``alerts/``."""
     packaged = Path(str(files("regiondrift.demo"))) / "alerts"

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from regiondrift.demo import COMMANDS, KEYS, control, monitoring
 from regiondrift.demo.leash import account, command
@@ -45,18 +45,30 @@ class ChildError(Exception):
 
 def say(text: str) -> None:
     """A line on stdout, at once; lost if nobody reads any more."""
+    _write(sys.stdout, text)
+
+
+def complain(text: str) -> None:
+    """A line on stderr."""
+    _write(sys.stderr, text)
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:
+        return
     try:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        stream.write(f"{text}\n")
+        stream.flush()
     except OSError:
         # Also for the interpreter's last flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 @contextmanager
 def step(text: str) -> Iterator[None]:
     """Something that takes seconds: a spinner on a terminal, silence in a pipe."""
-    if not sys.stderr.isatty():
+    if not (sys.stderr and sys.stderr.isatty()):
         yield
         return
     from rich.console import Console
@@ -78,13 +90,16 @@ def run() -> int:
         signal.signal(number, signal.SIG_IGN)
     using = programs(VERSION)
     if using is None:
-        sys.stderr.write(f"PostgreSQL {VERSION} is not installed: pip install 'regiondrift[demo]', or make demo\n")
+        complain(f"PostgreSQL {VERSION} is not installed: pip install 'regiondrift[demo]', or make demo")
         return 2
     try:
         claim = control.Claim()
     except control.RunningError as error:
-        sys.stderr.write(f"{error}\n")
+        complain(str(error))
         return 2
+    except OSError as error:
+        complain(f"{control.directory()}: {error.strerror}")
+        return 1
     stage = None
     try:
         stage = Stage(claim.path, using, ended, woken)
@@ -94,7 +109,7 @@ def run() -> int:
     except EndedError:
         return 0
     except (ChildError, ServerError) as error:
-        sys.stderr.write(f"{error}\n")
+        complain(str(error))
         return 1
     finally:
         ended.set()
@@ -200,8 +215,7 @@ class Stage:
         found = {name: monitoring.program(name) for name in ("alertmanager", "prometheus")}
         for name, path in found.items():
             if not path:
-                sys.stderr.write(f"{name} is not installed: the demo goes on without it (apt-get install ")
-                sys.stderr.write("prometheus prometheus-alertmanager)\n")
+                complain(f"{name} is not installed: the demo goes on without it (Debian: {monitoring.package(name)})")
         alertmanager = None
         if found["alertmanager"] and found["prometheus"]:
             folder = self._folder("alertmanager")
