@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import importlib
 import ipaddress
+import os
 import socket
 import sys
 import termios
@@ -39,6 +40,7 @@ class Connection:
     def __init__(self, pgconn: pq.abc.PGconn) -> None:
         self._pgconn = pgconn
         self._arrived = 0
+        self._heard = False
 
     @property
     def server_version(self) -> int:
@@ -81,6 +83,17 @@ class Connection:
                 await _ready(self._pgconn.socket, True)
             else:
                 await self._readable()
+                self._hear()
+
+    def _hear(self) -> None:
+        """Is the first word one of PostgreSQL's? Its S, for encryption, stands alone. Of ``SSH-2.0`` and the like libpq
+        takes the first letter for that, and waits for the rest of a handshake until the deadline."""
+        if not self._heard:
+            self._heard = True
+            with socket.socket(fileno=os.dup(self._pgconn.socket)) as peek:
+                first = peek.recv(8, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            if first.startswith(b"S") and len(first) > 1:
+                raise ProbeError(Reason.PROTOCOL, f"the server begins with {first!r}")
 
     async def _readable(self) -> None:
         """Until there is something to read; what waits to be read counts."""
@@ -131,6 +144,9 @@ async def connect(node: Node, statement_timeout: float) -> Connection:
             b"SET DateStyle = 'ISO'; SET extra_float_digits = 1;"
             + f"SET statement_timeout = '{max(int(statement_timeout * 1000), 1)}ms'; SELECT 1".encode()
         )
+    except OSError as error:
+        connection.close()
+        raise ProbeError(Reason.UNREACHABLE, error.strerror or str(error)) from None
     except BaseException:
         connection.close()
         raise

@@ -144,12 +144,12 @@ def _whole(what: str, text: str | None, low: int, high: int) -> int:
 
 def _names(text: str | None) -> frozenset[str]:
     try:
-        names = json.loads(text) if text else []
-    except ValueError:
+        names = json.loads(text) if text is not None else []
+    except (ValueError, RecursionError):
         names = None
-    if not isinstance(names, list):
-        raise ProbeError(Reason.REFUSED_VALUE, "the names of the WAL senders are no list")
-    return frozenset(str(n) for n in names)
+    if not isinstance(names, list) or not all(n is None or isinstance(n, str) for n in names):
+        raise ProbeError(Reason.REFUSED_VALUE, "the names of the WAL senders are no list of names")
+    return frozenset(n for n in names if n)
 
 
 def _seconds(text: str | None) -> float | None:
