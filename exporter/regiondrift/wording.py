@@ -13,7 +13,7 @@ VERDICTS: Final = {
     Verdict.BEHIND: "Behind",
     Verdict.UNPROVEN: "Unproven",
     Verdict.UNKNOWN: "Unknown",
-    Verdict.OK: "Within",
+    Verdict.OK: "OK",
     Verdict.UNJUDGED: "No objective",
 }
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
@@ -33,6 +33,11 @@ def duration(seconds: float) -> str:
         if len(parts) == 2:
             break
     return " ".join(filter(None, parts))
+
+
+def took(seconds: float) -> str:
+    """How long a look took: ``12 ms``, ``1.4 s``."""
+    return duration(seconds) if seconds >= 0.9995 else f"{seconds * 1000:.0f} ms"
 
 
 def utc(unix: float) -> datetime | None:

@@ -95,7 +95,7 @@ def _links(status: HouseStatus, judged: Sequence[Judged]) -> Iterator[str]:
         return
     missing = {(link.system, link.link): n for link, _, n in judged}
     rows = _rows(judged, status.now)
-    yield '<div class="card"><table role="table"><caption>Replicas of every link, worst first</caption>'
+    yield '<div class="card"><table class="links" role="table"><caption>Replicas of every link, worst first</caption>'
     yield _head("Verdict", "Link", "From → to", "May be lost", "State", "Behind since")
     yield '<tbody role="rowgroup">'
     for row in rows[:ROWS]:
@@ -129,8 +129,8 @@ def _row(row: _Row, missing: int, now: float) -> str:
     cells = [_cell("Verdict", _tag(_TONES[verdict], wording.VERDICTS[verdict])), _name(link, now)]
     if replica is None:
         words = f"{missing} expected replica{'s' if missing > 1 else ''} not seen" if missing else "no replica"
-        cells.append(_cell("Replica", f"<b>{words}</b>{_source(link)}"))
-        cells += [_cell("May be lost", "unknown" + _objective(link)), _cell("", ""), _cell("", "")]
+        cells.append(_cell("Replica", f"<div><b>{words}</b>{_source(link)}</div>"))
+        cells += [_cell("May be lost", f"<div>unknown{_objective(link)}</div>"), _cell("", ""), _cell("", "")]
     else:
         cells.append(_cell("From → to", _way(link, replica)))
         cells.append(_cell("May be lost", _exposure(verdict, link, replica, now)))
@@ -155,7 +155,8 @@ def _name(link: LinkStatus, now: float) -> str:
 
 def _way(link: LinkStatus, replica: ReplicaStatus) -> str:
     source, target = escape(replica.source_region or "?"), escape(replica.target_region or "?")
-    return f'<span class="way">{source} → {target}</span><small>{escape(link.source or "source not seen")} → {escape(replica.replica)}</small>'
+    nodes = f"{escape(link.source or 'source not seen')} → {escape(replica.replica)}"
+    return f'<div><span class="way">{source} → {target}</span><small>{nodes}</small></div>'
 
 
 def _source(link: LinkStatus) -> str:
@@ -165,15 +166,15 @@ def _source(link: LinkStatus) -> str:
 def _objective(link: LinkStatus) -> str:
     return (
         "<small>"
-        + (f"objective {wording.duration(link.objective)}" if link.objective is not None else "no objective")
+        + (f"objective {_span(link.objective)}" if link.objective is not None else "no objective")
         + "</small>"
     )
 
 
 def _exposure(verdict: Verdict, link: LinkStatus, replica: ReplicaStatus, now: float) -> str:
     bounds = exposure(replica, now)
-    most = "unknown: nothing is proven" if bounds.at_most is None else f"at most {wording.duration(bounds.at_most)}"
-    least = "" if bounds.at_least is None else f", at least {wording.duration(bounds.at_least)}"
+    most = "unknown: nothing is proven" if bounds.at_most is None else f"at most {_span(bounds.at_most)}"
+    least = "" if bounds.at_least is None else f", at least {_span(bounds.at_least)}"
     bar = (
         "" if link.objective is None else _bar(_TONES[verdict], bounds.at_most, bounds.at_least or 0.0, link.objective)
     )
@@ -198,7 +199,7 @@ def _bar(tone: str, most: float | None, least: float, objective: float) -> str:
 def _state(replica: ReplicaStatus, now: float) -> str:
     name = wording.state(replica.state)
     word = name if replica.state in _CALM else f"<b>{name}</b>"
-    facts = [f"<small>since {_moment(replica.state_since, now)}</small>"]
+    facts = [f"<small>for {_span(max(0.0, now - replica.state_since))}, since {_time(replica.state_since)}</small>"]
     if replica.resyncs:
         facts.append(f"<small>{replica.resyncs} resync{'s' if replica.resyncs > 1 else ''}</small>")
     return f"<div>{word}{''.join(facts)}</div>"
@@ -208,9 +209,14 @@ def _behind(replica: ReplicaStatus, now: float) -> str:
     facts = []
     if replica.lag_bytes:
         facts.append(f"{wording.size(replica.lag_bytes)} of log to go")
-    if replica.reported_lag is not None:
-        facts.append(f"the system itself says {wording.duration(replica.reported_lag)}")
-    since = "nothing known to be missing" if replica.behind_since is None else _moment(replica.behind_since, now)
+    # Where nothing is amiss, that the system says so, too, is no news.
+    if replica.reported_lag is not None and (replica.reported_lag >= 1 or replica.behind_since is not None):
+        facts.append(f"the system itself says {_span(replica.reported_lag)}")
+    since = (
+        '<span class="dim">nothing known to be missing</span>'
+        if replica.behind_since is None
+        else _moment(replica.behind_since, now)
+    )
     return f"<div>{since}{''.join(f'<small>{fact}</small>' for fact in facts)}</div>"
 
 
@@ -221,7 +227,7 @@ def _targets(status: HouseStatus) -> Iterator[str]:
     if not status.targets:
         yield '<div class="card"><p>No target is configured: regiondrift looks at nothing.</p></div>'
         return
-    yield '<div class="card"><table role="table"><caption>What is looked at, failing targets first</caption>'
+    yield '<div class="card"><table class="targets" role="table"><caption>What is looked at, failing targets first</caption>'
     yield _head("Last look", "Target", "Region", "Last success", "Took", "What it said")
     yield '<tbody role="rowgroup">'
     rows = sorted(status.targets, key=lambda it: (it.success is not False, it.success is not None, it.entry))
@@ -240,17 +246,11 @@ def _target_words(target: TargetStatus) -> tuple[str, str]:
 
 def _target(target: TargetStatus, now: float) -> str:
     last = "never" if target.last_success is None else _moment(target.last_success, now)
-    took = (
-        ""
-        if target.duration is None
-        else wording.duration(target.duration)
-        if target.duration >= 1
-        else f"{target.duration * 1000:.0f} ms"
-    )
+    took = "" if target.duration is None else _unbroken(wording.took(target.duration))
     said = []
     if target.failure:
         since = (
-            f"<small>failing since {_moment(target.failing_since, now)}</small>"
+            f"<small>failing since {_inline(target.failing_since, now)}</small>"
             if target.failing_since is not None
             else ""
         )
@@ -275,12 +275,12 @@ def _target(target: TargetStatus, now: float) -> str:
 
 
 def _house(status: HouseStatus) -> Iterator[str]:
-    reload = f"{_moment(status.config_loaded, status.now)}"
+    reload = _inline(status.config_loaded, status.now)
     if status.config_error is not None:
         reload += "; the last reload failed, see above"
     facts = (
         ("Version", escape(status.version)),
-        ("Started", _moment(status.started, status.now)),
+        ("Started", _inline(status.started, status.now)),
         ("Configuration", f"<code>{escape(status.config_file)}</code>"),
         ("Taken", reload),
         ("State", "cannot be used, see above" if status.state_problem is not None else "in order"),
@@ -324,6 +324,15 @@ def _favicon(tone: str) -> str:
     return "data:image/svg+xml," + quote(svg, safe="/:=' ")
 
 
+def _span(seconds: float) -> str:
+    return _unbroken(wording.duration(seconds))
+
+
+def _unbroken(words: str) -> str:
+    """The same words, kept on one line."""
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def _time(unix: float) -> str:
     moment = wording.utc(unix)
     if moment is None:
@@ -332,7 +341,11 @@ def _time(unix: float) -> str:
 
 
 def _moment(unix: float, now: float) -> str:
-    """When it was, and how long ago."""
-    if unix > now:
-        return f"{_time(unix)} (in {wording.duration(unix - now)})" if unix - now >= 1 else f"{_time(unix)} (now)"
-    return f"{_time(unix)} ({wording.duration(now - unix)} ago)"
+    """How long ago it was, and when."""
+    ago = f"in {_span(unix - now)}" if unix - now >= 1 else f"{_span(max(0.0, now - unix))} ago"
+    return f'{ago}<small class="abs">{_time(unix)}</small>'
+
+
+def _inline(unix: float, now: float) -> str:
+    """The same on one line."""
+    return f"{_time(unix)} ({_span(max(0.0, now - unix))} ago)"
