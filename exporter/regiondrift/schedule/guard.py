@@ -12,6 +12,7 @@ from regiondrift.clock import Clock
 from regiondrift.model import (
     Collector,
     Failure,
+    History,
     Kept,
     Look,
     Metric,
@@ -24,6 +25,9 @@ from regiondrift.model import (
 from regiondrift.model.observation import LinkState, ReplicaPosition, SourcePosition
 
 log = logging.getLogger(__name__)
+
+_ENDS_THE_LOOP: Final = (SystemExit, KeyboardInterrupt, GeneratorExit)
+"""A task that ends by one of these takes the event loop with it."""
 
 GRACE: Final = 0.2
 """Seconds a cancelled look may take to end before it is left to itself."""
@@ -60,6 +64,11 @@ class Guard:
             self._kept.drop()
         return Ended(result, asked, self._clock.now())
 
+    @property
+    def keeps(self) -> bool:
+        """Something is kept for the next look: it will not connect anew."""
+        return self._kept.value is not None
+
     async def close(self) -> None:
         """Cancel what is in flight, without waiting longer than the grace, and let go of what was kept."""
         if self._flight is not None:
@@ -73,7 +82,7 @@ class Guard:
             self._forget()
             if self._flight is not None:
                 return Failure(Reason.TIMEOUT, "an earlier look has not returned yet")
-        self._flight = asyncio.ensure_future(self._collector.look(self._target, self._kept))
+        self._flight = asyncio.get_running_loop().create_task(self._look_once())
         await asyncio.wait({self._flight}, timeout=self._timeout)
         if not self._flight.done():
             self._flight.cancel()
@@ -84,6 +93,12 @@ class Guard:
         ended, self._flight = self._flight, None
         return self._judge(ended)
 
+    async def _look_once(self) -> Look:
+        try:
+            return await self._collector.look(self._target, self._kept)
+        except _ENDS_THE_LOOP as error:
+            raise _EscapedError from error
+
     def _forget(self) -> None:
         if self._flight is not None and self._flight.done():
             if not self._flight.cancelled():
@@ -92,38 +107,45 @@ class Guard:
 
     def _judge(self, ended: asyncio.Task[Look]) -> Look | Failure:
         try:
-            look = ended.result()
+            try:
+                look = ended.result()
+            except ProbeError as error:
+                return _classified(error.failure)
             if not isinstance(look, Look):
                 raise TypeError(f"look() of {self._collector.name} returned {type(look).__name__}")
             return self._checked(look)
-        except ProbeError as error:
-            return error.failure
         except RefusedValueError as error:
             return Failure(Reason.REFUSED_VALUE, str(error))
         except asyncio.CancelledError:
             return Failure(Reason.INTERNAL, "the look cancelled itself")
-        except Exception as error:
-            log.debug("look failed", exc_info=error, extra={"fields": {"target": self._target.label}})
+        except BaseException as error:
+            cause = error.__cause__ if isinstance(error, _EscapedError) and error.__cause__ else error
+            log.debug("look failed", exc_info=cause, extra={"fields": {"target": self._target.label}})
             return Failure(
-                Reason.INTERNAL, f"{type(error).__name__} in collector {self._collector.name}{_where(error)}"
+                Reason.INTERNAL, f"{type(cause).__name__} in collector {self._collector.name}{_where(cause)}"
             )
 
     def _checked(self, look: Look) -> Look:
         """The look without what may not be exported; each refused observation is a failure beside the rest."""
+        if look.notes is not None:
+            for name, text in look.notes.items():
+                if not isinstance(name, str) or not isinstance(text, str):
+                    raise TypeError(f"notes of {self._collector.name} are not text")
+        good, refused = [], [_classified(failure) for failure in look.refused]
+        series: set[tuple[int, tuple[str, ...]]] = set()
         for observation in look.observations:
             problem = self._problem(observation)
-            if problem is not None:
-                break
-        else:
-            return look
-        good, refused = [], list(look.refused)
-        for observation in look.observations:
-            problem = self._problem(observation)
+            if problem is None and isinstance(observation, Sample):
+                # Twice the same series, and Prometheus could refuse the whole exposition.
+                key = (id(observation.metric), observation.values)
+                if key in series:
+                    problem = f"{observation.metric.name}: the same series twice"
+                series.add(key)
             if problem is None:
                 good.append(observation)
             else:
                 refused.append(Failure(Reason.REFUSED_VALUE, problem))
-        return Look(tuple(good), tuple(refused), look.notes)
+        return look if len(good) == len(look.observations) else Look(tuple(good), tuple(refused), look.notes)
 
     def _problem(self, observation: object) -> str | None:
         if isinstance(observation, Sample):
@@ -136,7 +158,9 @@ class Guard:
                 return str(error)
             return None
         if isinstance(observation, (SourcePosition, ReplicaPosition)):
-            position = observation.position
+            history, position = observation.history, observation.position
+            if not isinstance(history, History) or not isinstance(history.system, str):
+                return f"{history!r} is no history"
             if isinstance(position, int) and not 0 <= position < 2**64:
                 return f"{position} is no position"
             return None
@@ -144,6 +168,16 @@ class Guard:
             lag = observation.reported_lag
             return None if lag is None or math.isfinite(lag) else f"the claimed lag is {lag!r}"
         return f"{type(observation).__name__} is no observation"
+
+
+class _EscapedError(Exception):
+    """Its cause would have ended the event loop."""
+
+
+def _classified(failure: object) -> Failure:
+    if isinstance(failure, Failure) and isinstance(failure.reason, Reason) and isinstance(failure.detail, str):
+        return failure
+    raise TypeError(f"{type(failure).__name__} is no classified failure")
 
 
 def _where(error: BaseException) -> str:

@@ -98,7 +98,8 @@ class Scheduler:
         try:
             await asyncio.sleep(start)
             while True:
-                files = await self._stamps(scheduled.target) if failures else None
+                # Before, so that a file which changes while we look is worth another look; a connection reads none.
+                files = None if guard.keeps else await self._stamps(scheduled.target)
                 ended = await guard.look()
                 self._sink(scheduled, ended)
                 if isinstance(ended.result, Failure):
@@ -123,6 +124,7 @@ class Scheduler:
         if not target.files or pause <= FILES_EVERY:
             await asyncio.sleep(pause)
             return
+        before = await self._stamps(target) if before is None else before
         end = asyncio.get_running_loop().time() + pause
         while (left := end - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(min(left, FILES_EVERY))
