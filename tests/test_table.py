@@ -35,7 +35,7 @@ def test_everything_is_named() -> None:
     assert text.startswith("1 link is broken, 1 link is behind")
     for words in (
         "orders",
-        "at most 4m12s, at least 3m50s",
+        "at most 4m13s, at least 3m50s",
         "split brain",
         "1 expected not seen",
         "authentication: password",

@@ -37,6 +37,11 @@ def test_exposure_is_never_negative() -> None:
     assert (bounds.at_most, bounds.at_least) == (0, 0)
 
 
+@pytest.mark.parametrize("state", [State.SPLIT_BRAIN, State.DIVERGED, State.NO_USABLE_COPY])
+def test_histories_that_went_apart_bound_nothing(state: State) -> None:
+    assert exposure(replica(proven=5, behind=3, state=state), NOW).at_most is None
+
+
 @pytest.mark.parametrize(
     ("seen", "expected", "verdict"),
     [

@@ -8,25 +8,25 @@ from regiondrift import wording
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "down", "up"),
     [
-        (0, "0 s"),
-        (0.04, "0 s"),
-        (0.35, "0.3 s"),
-        (1, "1 s"),
-        (9.96, "10 s"),
-        (59.4, "59 s"),
-        (59.6, "1 m"),
-        (252.4, "4 m 12 s"),
-        (3_600, "1 h"),
-        (3_605, "1 h"),
-        (3_661, "1 h 1 m"),
-        (86_400 * 2 + 7 * 3_600, "2 d 7 h"),
-        (86_400 * 400, "400 d"),
+        (0, "0 s", "0 s"),
+        (0.04, "0 s", "0.1 s"),
+        (0.3, "0.3 s", "0.3 s"),
+        (1, "1 s", "1 s"),
+        (9.96, "9.9 s", "10 s"),
+        (59.4, "59 s", "1 m"),
+        (252.4, "4 m 12 s", "4 m 13 s"),
+        (3_599.5, "59 m 59 s", "1 h"),
+        (3_605, "1 h", "1 h 1 m"),
+        (86_399, "23 h 59 m", "1 d"),
+        (86_400 * 2 + 7 * 3_600, "2 d 7 h", "2 d 7 h"),
+        (86_400 * 400, "400 d", "400 d"),
     ],
 )
-def test_duration(seconds: float, words: str) -> None:
-    assert wording.duration(seconds) == words
+def test_a_bound_is_never_said_too_tight(seconds: float, down: str, up: str) -> None:
+    assert wording.duration(seconds) == down
+    assert wording.duration(seconds, up=True) == up
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.0123, "12 ms"), (0.9999, "1 s"), (1.44, "1.4 s"), (10, "10 s")])

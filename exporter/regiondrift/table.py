@@ -67,7 +67,7 @@ def _table(*names: str) -> Table:
 
 def _replica(link: LinkStatus, replica: ReplicaStatus, now: float) -> list[str | Text]:
     bounds = exposure(replica, now)
-    lost = "nothing is proven" if bounds.at_most is None else f"at most {_span(bounds.at_most)}"
+    lost = "unknown" if bounds.at_most is None else f"at most {_span(bounds.at_most, up=True)}"
     if bounds.at_least is not None:
         lost += f", at least {_span(bounds.at_least)}"
     way = f"{replica.source_region or '?'} -> {replica.target_region or '?'} ({replica.replica})"
@@ -110,6 +110,6 @@ def _objective(link: LinkStatus) -> str:
     return "none" if link.objective is None else _span(link.objective)
 
 
-def _span(seconds: float) -> str:
+def _span(seconds: float, *, up: bool = False) -> str:
     """A duration that no table breaks: ``4m12s``."""
-    return wording.duration(seconds).replace(" ", "")
+    return wording.duration(seconds, up=up).replace(" ", "")

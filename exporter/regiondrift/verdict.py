@@ -53,14 +53,15 @@ class Exposure:
     """How much would be lost if the source were lost now; seconds."""
 
     at_most: float | None
-    """None: nothing is proven."""
+    """None: nothing is proven, or histories went apart, so that what was proven bounds nothing."""
     at_least: float | None
     """None: nothing is known to be missing."""
 
 
 def exposure(replica: ReplicaStatus, now: float) -> Exposure:
     """Both bounds at `now` (Unix time)."""
-    at_most = None if replica.recovery_point is None else max(0.0, now - replica.recovery_point)
+    proven = None if replica.state in _BROKEN else replica.recovery_point
+    at_most = None if proven is None else max(0.0, now - proven)
     at_least = None if replica.behind_since is None else max(0.0, now - replica.behind_since)
     return Exposure(at_most, at_least)
 

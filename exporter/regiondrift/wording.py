@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,22 +18,28 @@ VERDICTS: Final = {
     Verdict.UNJUDGED: "No objective",
 }
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+_STEPS: Final = ((10, 0.1), (3_600, 1.0), (86_400, 60.0), (math.inf, 3_600.0))
+"""Below so many seconds, durations are told in steps of so many."""
 _BYTES: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
-def duration(seconds: float) -> str:
-    """The two greatest units that count: ``4 m 12 s``, ``0.3 s``, ``2 d 7 h``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f}".removesuffix(".0") + " s"
-    left = round(seconds)
+def duration(seconds: float, *, up: bool = False) -> str:
+    """The two greatest units that count: ``4 m 12 s``, ``0.3 s``, ``2 d 7 h``.
+
+    Rounded down, as an age is told and "at least" is true; `up` is for "at most".
+    """
+    step = next(step for limit, step in _STEPS if seconds < limit)
+    steps = round(seconds / step, 6)  # 0.3 / 0.1 is a little less than 3
+    whole = math.ceil(steps) if up else math.floor(steps)
+    if step < 1 and whole < 100:
+        return f"{whole / 10:.1f}".removesuffix(".0") + " s"
+    left = round(whole * step)
     parts: list[str] = []
     for size, unit in _UNITS:
         n, left = divmod(left, size)
-        if n or parts:
-            parts.append(f"{n} {unit}" if n else "")
-        if len(parts) == 2:
-            break
-    return " ".join(filter(None, parts))
+        if n:
+            parts.append(f"{n} {unit}")
+    return " ".join(parts[:2])
 
 
 def took(seconds: float) -> str:

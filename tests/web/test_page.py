@@ -66,7 +66,7 @@ def test_both_bounds_against_the_objective() -> None:
         house(link("orders", replica(proven=252.4, behind=230.1, state=State.DISCONNECTED, lag_bytes=48_730_112)))
     )
     for words in (
-        "at most 4 m 12 s , at least 3 m 50 s",
+        "at most 4 m 13 s , at least 3 m 50 s",
         "objective 30 s",
         "disconnected",
         "2026-11-25 02:58:20 UTC",

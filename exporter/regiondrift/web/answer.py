@@ -10,19 +10,11 @@ import asyncio
 from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from regiondrift.web.connection import Connection
-
-FIRST: Final = 16 * 1024
-"""Bytes of the body that go with the head, in one copy."""
-SLICE: Final = 1024 * 1024
-"""Bytes given to the kernel at once. What it does not take is copied, so this is the most that is."""
-BREATH: Final = 4
-"""Slices after which other tasks have a turn, even if the client takes them as fast as they come."""
+from regiondrift.web.connection import BREATH, FIRST, SLICE, Connection
 
 
 class Answer(web.StreamResponse):
@@ -31,7 +23,7 @@ class Answer(web.StreamResponse):
     def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         super().__init__(status=status)
         self._whole = body
-        self._lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        self._lines = lines_of(headers)
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         return None
@@ -60,14 +52,24 @@ class Answer(web.StreamResponse):
         return self
 
     def _head(self, request: web.BaseRequest) -> bytes:
-        if request.keep_alive:
-            kept = "Connection: keep-alive\r\n" if request.version < (1, 1) else ""
-        else:
+        kept = ""
+        if not request.keep_alive:
             kept = "Connection: close\r\n"
-        return (
-            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n{self._lines}"
-            f"Content-Length: {len(self._whole)}\r\nDate: {formatdate(usegmt=True)}\r\nServer: regiondrift\r\n{kept}\r\n"
-        ).encode("latin-1")
+        elif request.version < (1, 1):
+            kept = "Connection: keep-alive\r\n"
+        return head(self.status, self._lines + kept, len(self._whole))
+
+
+def lines_of(headers: Mapping[str, str]) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+
+
+def head(status: int, lines: str, length: int) -> bytes:
+    """Everything before the body. `lines` end in CR LF each."""
+    return (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}"
+        f"Content-Length: {length}\r\nDate: {formatdate(usegmt=True)}\r\nServer: regiondrift\r\n\r\n"
+    ).encode("latin-1")
 
 
 def _write(connection: Connection, part: bytes | memoryview) -> None:

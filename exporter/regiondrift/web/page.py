@@ -173,12 +173,17 @@ def _objective(link: LinkStatus) -> str:
 
 def _exposure(verdict: Verdict, link: LinkStatus, replica: ReplicaStatus, now: float) -> str:
     bounds = exposure(replica, now)
-    most = "unknown: nothing is proven" if bounds.at_most is None else f"at most {_span(bounds.at_most)}"
     least = "" if bounds.at_least is None else f", at least {_span(bounds.at_least)}"
+    if bounds.at_most is not None:
+        words = f'<span class="big">at most {_span(bounds.at_most, up=True)}</span>{least}'
+    elif replica.recovery_point is not None:
+        words = f'<span class="big">unknown</span>{least}<small>last proven {_span(max(0.0, now - replica.recovery_point))} ago</small>'
+    else:
+        words = f'<span class="big">unknown: nothing is proven</span>{least}'
     bar = (
         "" if link.objective is None else _bar(_TONES[verdict], bounds.at_most, bounds.at_least or 0.0, link.objective)
     )
-    return f'<div><span class="big">{most}</span>{least}{bar}{_objective(link)}</div>'
+    return f"<div>{words}{bar}{_objective(link)}</div>"
 
 
 def _bar(tone: str, most: float | None, least: float, objective: float) -> str:
@@ -324,8 +329,8 @@ def _favicon(tone: str) -> str:
     return "data:image/svg+xml," + quote(svg, safe="/:=' ")
 
 
-def _span(seconds: float) -> str:
-    return _unbroken(wording.duration(seconds))
+def _span(seconds: float, *, up: bool = False) -> str:
+    return _unbroken(wording.duration(seconds, up=up))
 
 
 def _unbroken(words: str) -> str:

@@ -9,13 +9,13 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from aiohttp import web
 
-from regiondrift.web.answer import Answer
-from regiondrift.web.connection import Connection, Door, Limits
+from regiondrift.web.answer import Answer, head, lines_of
+from regiondrift.web.connection import Connection, Door, Known, Limits
 from regiondrift.web.document import pieces
 from regiondrift.web.house import House
 from regiondrift.web.negotiate import Format, choose, wants_gzip
@@ -110,7 +110,22 @@ class WebServer:
         wanted = choose(_joined(headers, "Accept"))
         gzip = wants_gzip(_joined(headers, "Accept-Encoding"))
         body = await self._house.metrics(wanted, gzip)
+        if request.method == "GET" and request.version == (1, 1) and not request.can_read_body:
+            self._teach(request, wanted, gzip)
         return await Answer(200, body, _METRICS_HEADERS[wanted, gzip]).deliver(request)
+
+    def _teach(self, request: web.BaseRequest, wanted: Format, gzip: bool) -> None:
+        """Have this request answered by heart when it comes again."""
+        ends = not request.keep_alive
+        lines = lines_of(_METRICS_HEADERS[wanted, gzip]) + ("Connection: close\r\n" if ends else "")
+
+        def answer() -> tuple[bytes, bytes] | None:
+            body = _at_once(self._house.metrics(wanted, gzip))
+            return None if body is None else (head(200, lines, len(body)), body)
+
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.learn(Known(answer, ends))
 
     async def _page(self, request: web.BaseRequest) -> web.StreamResponse:
         html = page(self._house.status())
@@ -144,6 +159,17 @@ class WebServer:
         if problem is None:
             return await Answer(200, b"Reloaded.\n", _PLAIN).deliver(request)
         return await Answer(500, problem.rstrip("\n").encode(errors="replace") + b"\n", _PLAIN).deliver(request)
+
+
+def _at_once(body: Coroutine[Any, Any, bytes]) -> bytes | None:
+    """What it returns if it does so without waiting."""
+    try:
+        body.send(None)
+    except StopIteration as ended:
+        found: bytes = ended.value
+        return found
+    body.close()
+    return None
 
 
 class _Manager(web.Server):
