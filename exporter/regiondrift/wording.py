@@ -44,7 +44,7 @@ def duration(seconds: float, *, up: bool = False) -> str:
 
 def took(seconds: float) -> str:
     """How long a look took: ``12 ms``, ``1.4 s``."""
-    return duration(seconds) if seconds >= 0.9995 else f"{seconds * 1000:.0f} ms"
+    return duration(round(seconds, 1)) if seconds >= 0.9995 else f"{seconds * 1000:.0f} ms"
 
 
 def utc(unix: float) -> datetime | None:
