@@ -229,3 +229,13 @@ def greets(raw: bytes, *, encryption: bytes = b"N") -> Script:
         await session.closed()
 
     return script
+
+
+def is_version(version: str | None) -> Script:
+    """Lets in a client as a server of that version."""
+
+    async def script(session: Session) -> None:
+        await session.let_in(version)
+        await session.closed()
+
+    return script

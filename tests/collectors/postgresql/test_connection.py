@@ -36,6 +36,7 @@ from faults.postgresql import (
     good,
     greeting,
     greets,
+    is_version,
     message,
     mute,
     parameter,
@@ -89,14 +90,6 @@ def descriptors() -> int:
 
 def nulls(columns: int) -> list[None]:
     return [None] * columns
-
-
-def is_version(version: str | None) -> Script:
-    async def script(session: Session) -> None:
-        await session.let_in(version)
-        await session.closed()
-
-    return script
 
 
 DATA_OF_HUGE_LENGTH = b"D" + struct.pack("!IHi", HUGE + 10, 1, HUGE)
