@@ -119,6 +119,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             ) as scraping:
                 made = Stack(regions, exporter, scraping, pager)
                 _until(lambda: (made.worst("upper") or OBJECTIVE) < OBJECTIVE, 30)
+                # Rules that were evaluated before the first scrape saw no exporter.
+                _until(lambda: made.critical("pending") == set(), 30)
                 yield made
         finally:
             exporter.stop()
