@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -217,14 +217,15 @@ class House:
         """Every target's first look has ended."""
         return all(r.tried for r in self._records.values())
 
-    def targets(self) -> tuple[TargetStatus, ...]:
+    def targets(self) -> Iterator[TargetStatus]:
+        """For a person, one by one: whoever has thousands may let others work in between."""
         wall = self._clock.wall
 
         def at(moment: Moment | None) -> float | None:
             return None if moment is None else wall(moment)
 
-        return tuple(
-            TargetStatus(
+        for r in [*self._records.values()]:
+            yield TargetStatus(
                 collector=r.plan.collector,
                 entry=r.plan.entry,
                 part=r.part,
@@ -236,12 +237,15 @@ class House:
                 failing_since=at(r.failing_since),
                 notes=r.notes,
             )
-            for r in self._records.values()
-        )
 
-    def links(self) -> tuple[LinkStatus, ...]:
-        now = self._clock.now()
-        return tuple(link.status(now, self._clock.wall) for link in self._links.values())
+    def links(self) -> Iterator[LinkStatus]:
+        """Likewise."""
+        for link in [*self._links.values()]:
+            yield link.status(self._clock.now(), self._clock.wall)
+
+    def remembers(self, key: Key) -> bool:
+        """Whether the link is known already."""
+        return (key.collector, key.entry) in self._links
 
     # ---- what must not be forgotten
 

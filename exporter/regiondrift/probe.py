@@ -73,8 +73,8 @@ async def _look(
             config_loaded=clock.wall(began),
             config_error=None,
             state_problem=state.problem,
-            targets=house.targets(),
-            links=house.links(),
+            targets=tuple(house.targets()),
+            links=tuple(house.links()),
         )
 
     try:

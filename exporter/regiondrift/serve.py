@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import itertools
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from regiondrift import __version__, self_metrics
 from regiondrift.bulkhead import Bulkhead
@@ -30,6 +31,8 @@ from regiondrift.state import Key, Remembered, StateFile, StateLockedError, Stat
 from regiondrift.web.negotiate import Format
 from regiondrift.web.server import WebServer
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 HEARTBEAT: Final = 0.5
@@ -38,6 +41,8 @@ FROZEN_AFTER: Final = 25
 STOP_WITHIN: Final = 4.0
 STATE_WITHIN: Final = 1.5
 """Seconds that a reload waits for what the state file remembers of new entries."""
+STEP: Final = 100
+"""Links or targets that the status takes up at once: about 2 ms."""
 KEPT_FOR: Final = 30 * 86400.0
 """Seconds for which the state file remembers an entry that left the configuration."""
 
@@ -77,6 +82,7 @@ class Exporter:
         self._beat: Moment = self._clock.now()
         self._loop_lag = 0.0
         self._ready = False
+        self._works, self._pages = itertools.count(), asyncio.Semaphore(2)
         self._stop = asyncio.Event()
         self._reloads: set[asyncio.Task[str | None]] = set()
 
@@ -131,10 +137,9 @@ class Exporter:
     async def _apply(self, configuration: Configuration) -> None:
         for change in self._house.persist(everything=True):
             self._state.put(change)
-        known = {Key(link.system, link.link) for link in self._house.links()}
         try:
             async with asyncio.timeout(STATE_WITHIN):
-                new = [key for key in _link_keys(configuration) if key not in known]
+                new = [key for key in _link_keys(configuration) if not self._house.remembers(key)]
                 self._remembered = {key: await self._state.load(key) for key in new}
         except TimeoutError:
             log.warning("the state file does not answer: entries that are new begin without what it remembers")
@@ -210,8 +215,9 @@ class Exporter:
         self._look_at_clock()
         return await self._publisher.body(format is Format.OPENMETRICS, gzip, self._clock.step)
 
-    def status(self) -> HouseStatus:
+    async def status(self) -> HouseStatus:
         loaded, wall = self._reloader.loaded, self._clock.wall
+        targets, links = await _in_steps(self._house.targets()), await _in_steps(self._house.links())
         return HouseStatus(
             now=wall(self._clock.now()),
             version=__version__,
@@ -221,9 +227,13 @@ class Exporter:
             config_loaded=wall(loaded.at),
             config_error=loaded.error,
             state_problem=self._state.problem,
-            targets=self._house.targets(),
-            links=self._house.links(),
+            targets=targets,
+            links=links,
         )
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        async with self._pages:
+            return await self._bulkhead.run(f"page {next(self._works)}", work)
 
     def healthy(self) -> bool:
         return self._clock.now() - self._beat < 10 * HEARTBEAT
@@ -237,6 +247,14 @@ class Exporter:
         why = await self._reloader.reload()
         self._publish_self()
         return why
+
+
+async def _in_steps(items: Iterator[T]) -> tuple[T, ...]:
+    out: list[T] = []
+    while some := list(itertools.islice(items, STEP)):
+        out += some
+        await asyncio.sleep(0)
+    return tuple(out)
 
 
 def _link_keys(configuration: Configuration) -> list[Key]:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import pytest
 
@@ -24,6 +25,9 @@ from regiondrift.web.server import WebServer
 QUICK = Limits(request=0.3, idle=0.6, stall=0.4, sweep=0.05)
 """As much patience as a test has."""
 PATIENT = Limits()
+
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -47,8 +51,11 @@ class Exporter:
             await self.hold.wait()
         return zipped(self.body) if gzip else self.body
 
-    def status(self) -> HouseStatus:
+    async def status(self) -> HouseStatus:
         return night()
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        return work()
 
     def healthy(self) -> bool:
         return self.is_healthy

@@ -1,4 +1,4 @@
-"""How is the status written as JSON? In pieces, so that a house with thousands of links does not stall the loop."""
+"""How is the status written as JSON? In pieces: one call into json for thousands of links would let no other thread run."""
 
 from __future__ import annotations
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from regiondrift.model import HouseStatus
 from regiondrift.web.negotiate import Format
+
+T = TypeVar("T")
 
 
 class House(Protocol):
@@ -14,7 +17,11 @@ class House(Protocol):
     async def metrics(self, format: Format, gzip: bool) -> bytes:
         """The exposition, ready to be sent. The same object as long as nothing changed."""
 
-    def status(self) -> HouseStatus: ...
+    async def status(self) -> HouseStatus:
+        """What there is to say now; made in small steps, since there may be thousands of links."""
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Do work that takes the processor for long, off the event loop."""
 
     def healthy(self) -> bool:
         """Whether the scheduler's own heartbeat is young. Says nothing of any target."""

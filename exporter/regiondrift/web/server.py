@@ -128,21 +128,20 @@ class WebServer:
         connection.learn(Known(answer, ends))
 
     async def _page(self, request: web.BaseRequest) -> web.StreamResponse:
-        html = page(self._house.status())
+        status = await self._house.status()
+        html = await self._house.aside(lambda: page(status).encode())
         headers = {
             "Content-Type": "text/html; charset=utf-8",
             "Content-Security-Policy": CONTENT_SECURITY_POLICY,
             "X-Frame-Options": "DENY",
             **_SAFE,
         }
-        return await Answer(200, html.encode(), headers).deliver(request)
+        return await Answer(200, html, headers).deliver(request)
 
     async def _status(self, request: web.BaseRequest) -> web.StreamResponse:
-        parts = []
-        for piece in pieces(self._house.status()):
-            parts.append(piece.encode())
-            await asyncio.sleep(0)
-        return await Answer(200, b"".join(parts), {"Content-Type": "application/json", **_SAFE}).deliver(request)
+        status = await self._house.status()
+        body = await self._house.aside(lambda: "".join(pieces(status)).encode())
+        return await Answer(200, body, {"Content-Type": "application/json", **_SAFE}).deliver(request)
 
     async def _healthy(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._house.healthy():
