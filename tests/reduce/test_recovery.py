@@ -249,6 +249,45 @@ def test_two_nodes_that_accept_writes_prove_nothing_and_are_no_failover() -> Non
     assert w.of("b").recovery_point == proven  # type: ignore[union-attr]
 
 
+def test_a_source_that_may_have_ended_before_the_promotion_is_no_second_one() -> None:
+    w = healthy()
+    w.look("a", source(110))
+    w.look("b", source(120, branch=2))
+    assert (w.status.sources, w.state("b"), w.status.failovers) == (None, State.UNKNOWN, 0)
+    w.look("a", GONE)
+    assert (w.status.sources, w.state("a"), w.state("b"), w.status.failovers) == (None, State.UNREACHABLE, None, 1)
+
+
+def test_two_that_are_seen_to_accept_writes_from_the_start_split_the_brain_once_one_was_confirmed() -> None:
+    w = Watch()
+    w.look("a", source(110))
+    w.look("b", source(120, branch=2))
+    assert (w.status.sources, w.state("b")) == (None, State.UNKNOWN)
+    w.look("a", source(110))
+    assert (w.status.sources, w.state("b")) == (2, State.SPLIT_BRAIN)
+
+
+def test_a_split_brain_ends_with_the_first_look_that_misses_one_of_the_two() -> None:
+    w = healthy()
+    w.look("b", source(110, branch=2))
+    w.look("a", source(150))
+    assert (w.status.sources, w.state("b"), w.status.failovers) == (2, State.SPLIT_BRAIN, 0)
+    w.look("a", GONE)
+    assert (w.status.sources, w.state("a"), w.state("b"), w.status.failovers) == (None, State.UNREACHABLE, None, 1)
+
+
+def test_a_promoted_node_keeps_nothing_of_the_link_that_it_had_as_a_replica() -> None:
+    w = Watch()
+    streams = Look((ReplicaPosition(History("1", 1), 100), LinkState(up=True, name="b", session="7")))
+    w.look("a", Look((SourcePosition(History("1", 1), 100, frozenset({"b"})),)))
+    w.look("b", streams)
+    w.look("a", Look((SourcePosition(History("1", 1), 100, frozenset({"b"})),)))
+    w.look("a", source(100))
+    assert w.state("b") is State.DISCONNECTED
+    w.look("b", source(110, branch=2))
+    assert w.state("b") is State.UNKNOWN
+
+
 def test_the_end_of_a_split_brain_in_favour_of_the_old_source_is_no_failover() -> None:
     w = healthy()
     w.look("b", source(110, branch=2))

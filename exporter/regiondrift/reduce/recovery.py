@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Final, TypeVar
 
 from regiondrift.model import (
@@ -47,6 +48,8 @@ class _View:
     """A first look has ended."""
     seen: bool = False
     source: SourcePosition | None = None
+    writes_since: float = 0.0
+    """When the first of the unbroken looks was answered that saw it as a source."""
     replica: ReplicaPosition | None = None
     link: LinkState = _NO_WORD
     fed: str | None = None
@@ -115,6 +118,8 @@ class LinkReducer:
         settled: list[Settled] = []
         if isinstance(result, Failure):
             self._unseen(view)
+            if self.memory.system is not None:
+                self._find_source()
             settled.append(Settled(node, result))
         else:
             self._pending[node] = _Pending(result, asked, answered)
@@ -144,15 +149,18 @@ class LinkReducer:
         if system is not None and system != memory.system:
             self._unseen(view)
             return Failure(Reason.WRONG_SYSTEM, f"belongs to system {system}, the link is about {memory.system}")
+        wrote = view.source is not None
         view.seen, view.asked, view.answered = True, pending.asked, pending.answered
         view.source = _only(SourcePosition, pending.look)
+        if not wrote:
+            view.writes_since = view.answered
         view.replica = _only(ReplicaPosition, pending.look)
         view.link = _only(LinkState, pending.look) or _NO_WORD
         if view.replica is not None:
             view.says_replica = True
             self._remember_replica(node, view, view.replica)
-            if view.link.session != view.fed:
-                view.fed, view.cut = None, False
+        if view.replica is None or view.link.session != view.fed:
+            view.fed, view.cut = None, False
         self._find_source()
         if view.source is not None and node == memory.source and not self._split():
             self._sample(view, view.source)
@@ -256,7 +264,13 @@ class LinkReducer:
         return [name for name, v in self._views.items() if v.source is not None]
 
     def _split(self) -> bool:
-        return len(self._writers()) > 1
+        """Two nodes accepted writes at the same time. That both did when they were last looked at is no proof: the one
+        may have ended before the other was promoted."""
+        writers = [self._views[name] for name in self._writers()]
+        return any(
+            one.asked >= other.writes_since and other.asked >= one.writes_since
+            for one, other in combinations(writers, 2)
+        )
 
     def _seen_source(self) -> _View | None:
         view = self._views.get(self.memory.source or "")
@@ -267,7 +281,7 @@ class LinkReducer:
 
     def _sources(self) -> int | None:
         writers = len(self._writers())
-        return writers if writers > 1 or self._all_seen() else None
+        return writers if self._split() or (writers < 2 and self._all_seen()) else None
 
     def _replicas(self) -> Iterator[tuple[str, _View]]:
         for name, view in self._views.items():
@@ -289,6 +303,9 @@ class LinkReducer:
             return State.UNKNOWN
         if not view.seen:
             return State.UNREACHABLE
+        if view.source is not None:
+            # Promoted, and what became of the last source is not known yet.
+            return State.UNKNOWN
         if self._sources() == 0:
             return State.NO_SOURCE
         return self._own_word(view) or self._by_age(mine, now)
