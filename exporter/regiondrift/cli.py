@@ -154,8 +154,8 @@ def _serve(chosen: argparse.Namespace) -> int:
             "regiondrift: --web.config.file is not supported by this version: TLS and authentication come later\n"
         )
         return REFUSED
-    # A stop that comes while modules are still being imported is a stop like any other.
-    before = signal.signal(signal.SIGTERM, _end)
+    # A stop that comes while modules are still being imported is a stop like any other; a reload has nothing to do yet.
+    before = signal.signal(signal.SIGTERM, _end), signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         from pathlib import Path
 
@@ -165,7 +165,8 @@ def _serve(chosen: argparse.Namespace) -> int:
         listen = list(dict.fromkeys(chosen.listen or [("", DEFAULT_PORT)]))
         return serve.run(Path(chosen.config_file), listen)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGHUP, before[1])
 
 
 def _end(*_: object) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import faulthandler
 import itertools
 import logging
@@ -11,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -84,14 +86,12 @@ class Exporter:
         self._ready = False
         self._works, self._pages = itertools.count(), asyncio.Semaphore(2)
         self._stop = asyncio.Event()
-        self._reloads: set[asyncio.Task[str | None]] = set()
+        self._reload_wanted = asyncio.Event()
 
     async def serve(self, listen: Sequence[tuple[str, int]]) -> int:
         web = WebServer(self, list(listen))
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        _on_signals(loop, {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload_wanted})
         self._publisher.start()
         self._house.apply(self._reloader.loaded.configuration.plans)
         self._publish_self()
@@ -112,6 +112,7 @@ class Exporter:
             loop.create_task(self._scheduler.run(), name="scheduler"),
             loop.create_task(self._heartbeat(), name="heartbeat"),
             loop.create_task(self._reloader.follow(), name="configuration watch"),
+            loop.create_task(self._reload_on_signal(), name="reload"),
             loop.create_task(self._forget_old(), name="state purge"),
         }
         stop = loop.create_task(self._stop.wait(), name="stop")
@@ -120,7 +121,8 @@ class Exporter:
         _end_process_in(STOP_WITHIN, 0 if stop in ended else 1)
         code = 0
         for root in ended - {stop}:
-            log.critical("%s has ended", root.get_name(), exc_info=root.exception())
+            died = None if root.cancelled() else root.exception()
+            log.critical("%s has ended", root.get_name(), exc_info=died)
             code = 1
         for task in (*roots, stop):
             task.cancel()
@@ -147,11 +149,6 @@ class Exporter:
         self._house.apply(configuration.plans)
         self._scheduler.apply(configuration.plans)
 
-    def _reload_soon(self) -> None:
-        task = asyncio.get_running_loop().create_task(self.reload(), name="reload")
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
-
     # ---- what runs for ever
 
     async def _heartbeat(self) -> None:
@@ -171,6 +168,13 @@ class Exporter:
                 for change in self._house.persist():
                     self._state.put(change)
 
+    async def _reload_on_signal(self) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            # However many signals came by now, the file is read after the last of them.
+            self._reload_wanted.clear()
+            await self.reload()
+
     def _look_at_clock(self) -> None:
         if self._clock.measure():
             log.warning("the wall clock was stepped", extra={"fields": {"seconds": round(self._clock.step, 3)}})
@@ -184,8 +188,11 @@ class Exporter:
             time.sleep(1)
             seen, silent = self._beat, silent + 1 if self._beat == seen else 0
             if silent >= FROZEN_AFTER:
-                sys.stderr.write("regiondrift: the event loop is frozen; ending\n")
-                faulthandler.dump_traceback()
+                with contextlib.suppress(OSError, ValueError, AttributeError):
+                    # A pipe that nobody reads must not keep us.
+                    os.set_blocking(sys.stderr.fileno(), False)
+                    os.write(sys.stderr.fileno(), b"regiondrift: the event loop is frozen; ending\n")
+                    faulthandler.dump_traceback()
                 os._exit(1)
 
     async def _forget_old(self) -> None:
@@ -255,6 +262,22 @@ async def _in_steps(items: Iterator[T]) -> tuple[T, ...]:
         out += some
         await asyncio.sleep(0)
     return tuple(out)
+
+
+def _on_signals(loop: asyncio.AbstractEventLoop, events: Mapping[signal.Signals, asyncio.Event]) -> None:
+    """Set the event of a signal that comes. Unlike the loop's own handlers these stay when it is closed, so that a second
+    signal does not kill a process that is about to end well."""
+
+    def handler(event: asyncio.Event) -> Callable[[int, object], None]:
+        def handle(number: int, frame: object) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(event.set)
+
+        return handle
+
+    for number, event in events.items():
+        signal.signal(number, handler(event))
+        atexit.register(signal.signal, number, signal.SIG_IGN)
 
 
 def _link_keys(configuration: Configuration) -> list[Key]:

@@ -61,7 +61,7 @@ class Guard:
         asked = self._clock.now()
         result = await self._bounded()
         if isinstance(result, Failure):
-            self._kept.drop()
+            self._let_go()
         return Ended(result, asked, self._clock.now())
 
     @property
@@ -75,7 +75,13 @@ class Guard:
             self._flight.cancel()
             await asyncio.wait({self._flight}, timeout=GRACE)
             self._forget()
-        self._kept.drop()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        try:
+            self._kept.drop()
+        except Exception:
+            log.exception("what was kept cannot be closed", extra={"fields": {"target": self._target.label}})
 
     async def _bounded(self) -> Look | Failure:
         if self._flight is not None:

@@ -79,17 +79,19 @@ class Scheduler:
 
     async def close(self, within: float) -> None:
         """End all tasks; those that do not end in time are left behind."""
-        tasks = {*self._tasks.values(), *self._leaving}
+        self._leaving |= set(self._tasks.values())
         self._tasks.clear()
+        tasks = set(self._leaving)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=within)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.done() or task.cancelled() or self._died is None or self._died.done():
+        if not task.done() or task in self._leaving or self._died is None or self._died.done():
             return
-        self._died.set_exception(task.exception() or RuntimeError(f"the task of {task.get_name()} has ended"))
+        error = None if task.cancelled() else task.exception()
+        self._died.set_exception(error or RuntimeError(f"the task of {task.get_name()} has ended"))
 
     async def _watch(self, scheduled: Scheduled, start: float) -> None:
         guard = Guard(self._collector(scheduled.collector), scheduled.target, scheduled.timeout, self._clock)
