@@ -15,7 +15,8 @@ import pytest
 
 from regiondrift.demo.leash import account
 from regiondrift.demo.pair import Pair
-from regiondrift.demo.postgres import Programs, Server, programs
+from regiondrift.demo.postgres import Server
+from regiondrift.demo.programs import Programs, programs
 
 __all__ = ["Pair", "Server", "pair", "required", "standalone"]
 

@@ -6,7 +6,8 @@ import threading
 from pathlib import Path
 
 from regiondrift.demo.leash import Account
-from regiondrift.demo.postgres import EndedError, Programs, Server
+from regiondrift.demo.postgres import EndedError, Server
+from regiondrift.demo.programs import Programs
 from regiondrift.demo.proxy import Proxy
 
 

