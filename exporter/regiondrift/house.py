@@ -12,6 +12,7 @@ from regiondrift import __version__, self_metrics
 from regiondrift.clock import Clock
 from regiondrift.model import Failure, Look, Moment, Plan, Reason, Sample, TargetStatus
 from regiondrift.model.status import LinkStatus
+from regiondrift.reduce import said
 from regiondrift.reduce.memory import LinkMemory, remembered
 from regiondrift.reduce.recovery import LinkReducer, Settled
 from regiondrift.render.publisher import Publisher
@@ -205,7 +206,7 @@ class House:
         self._publisher.put(("target", record.plan.collector, record.plan.entry, record.part), out + record.samples)
 
     def _publish_link(self, key: tuple[str, str], now: float) -> None:
-        self._publisher.put(("link", *key), self._links[key].samples(now))
+        self._publisher.put(("link", *key), said.samples(self._links[key], now))
 
     def publish_self(self, samples: Iterable[Sample]) -> None:
         """The exporter's own samples, beside those it says always."""
@@ -241,7 +242,7 @@ class House:
     def links(self) -> Iterator[LinkStatus]:
         """Likewise."""
         for link in [*self._links.values()]:
-            yield link.status(self._clock.now(), self._clock.wall)
+            yield said.status(link, self._clock.now(), self._clock.wall)
 
     def remembers(self, key: Key) -> bool:
         """Whether the link is known already."""

@@ -23,6 +23,7 @@ from regiondrift.model import (
     State,
     Target,
 )
+from regiondrift.reduce import said
 from regiondrift.reduce.memory import LinkMemory, remembered
 from regiondrift.reduce.recovery import LinkReducer
 from regiondrift.state import Key
@@ -64,12 +65,12 @@ class Watch:
         self.now += pause
         asked, self.now = self.now, self.now + 0.01
         settled = self.link.observe(node, result, asked, self.now)
-        self.link.samples(self.now)
+        said.samples(self.link, self.now)
         return {s.node: s.failure for s in settled}
 
     @property
     def status(self) -> LinkStatus:
-        return self.link.status(self.now, lambda moment: moment)
+        return said.status(self.link, self.now, lambda moment: moment)
 
     def of(self, node: str) -> ReplicaStatus | None:
         return next((r for r in self.status.replicas if r.replica == node), None)

@@ -9,57 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Final, TypeVar
+from typing import Final
 
 from regiondrift.model import (
     Failure,
     Link,
-    LinkState,
-    LinkStatus,
     Look,
     Moment,
     Plan,
     Reason,
     ReplicaPosition,
-    ReplicaStatus,
-    Sample,
     SourcePosition,
     State,
 )
-from regiondrift.model import replication as family
 from regiondrift.reduce.memory import LinkMemory, NodeMemory, sample_row
+from regiondrift.reduce.node import View, system_of
 from regiondrift.state import Change, Key
-
-T = TypeVar("T")
 
 LATE: Final = 3
 """Intervals after which a T that stands still makes `catching_up` of `streaming`."""
-
-_NO_WORD: Final = LinkState()
-
-
-@dataclass(slots=True)
-class _View:
-    """A node as its last look left it."""
-
-    asked: float = 0.0
-    answered: float = 0.0
-    looked: bool = False
-    """A first look has ended."""
-    seen: bool = False
-    source: SourcePosition | None = None
-    writes_since: float = 0.0
-    """When the first of the unbroken looks was answered that saw it as a source."""
-    replica: ReplicaPosition | None = None
-    link: LinkState = _NO_WORD
-    fed: str | None = None
-    """Session of its link that the source was seen to feed."""
-    cut: bool = False
-    """That session goes on for the replica, and the source has ended it."""
-    says_replica: bool = False
-    """It has said so at least once."""
-    state: State = State.UNKNOWN
-    state_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +36,22 @@ class Settled:
 
     node: str
     failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaNow:
+    """What is true of one replica at one moment."""
+
+    name: str
+    source_region: str
+    target_region: str
+    state: State
+    state_since: Moment
+    recovery_point: Moment | None
+    behind_since: Moment | None
+    lag_bytes: int | None
+    reported_lag: float | None
+    resyncs: int
 
 
 @dataclass(slots=True)
@@ -85,7 +69,7 @@ class LinkReducer:
             raise TypeError(f"{plan.entry} is no link")
         self.memory = memory
         self._pending: dict[str, _Pending] = {}
-        self._views: dict[str, _View] = {}
+        self._views: dict[str, View] = {}
         self._started = now
         self.reconfigure(plan)
 
@@ -95,7 +79,7 @@ class LinkReducer:
         self._plan: Plan = plan
         self._link: Link = plan.link
         self._regions = {t.part: t.region for t in plan.targets}
-        self._views = {name: self._views.get(name) or _View(state_since=self._started) for name in self._regions}
+        self._views = {name: self._views.get(name) or View(state_since=self._started) for name in self._regions}
         self._pending = {name: p for name, p in self._pending.items() if name in self._regions}
         for name in [n for n in self.memory.nodes if n not in self._regions]:
             del self.memory.nodes[name]
@@ -117,50 +101,37 @@ class LinkReducer:
         self._pending.pop(node, None)
         settled: list[Settled] = []
         if isinstance(result, Failure):
-            self._unseen(view)
+            view.lose()
             if self.memory.system is not None:
                 self._find_source()
             settled.append(Settled(node, result))
         else:
             self._pending[node] = _Pending(result, asked, answered)
         if self.memory.system is None:
-            self.memory.system = self._first_system()
+            self.memory.system = self._firstsystem_of()
         if self.memory.system is not None or all(v.looked for v in self._views.values()):
             waiting, self._pending = self._pending, {}
             settled += [Settled(name, self._take(name, p)) for name, p in waiting.items()]
         return settled
 
-    def _first_system(self) -> str | None:
+    def _firstsystem_of(self) -> str | None:
         """The system of the earliest listed node that answered, once every node before it has had its chance."""
         for name, view in self._views.items():
             if not view.looked:
                 return None
-            if name in self._pending and (system := _system(self._pending[name].look)) is not None:
+            if name in self._pending and (system := system_of(self._pending[name].look)) is not None:
                 return system
         return None
 
-    def _unseen(self, view: _View) -> None:
-        view.seen, view.source, view.replica, view.link = False, None, None, _NO_WORD
-        view.fed, view.cut = None, False
-
     def _take(self, node: str, pending: _Pending) -> Failure | None:
         view, memory = self._views[node], self.memory
-        system = _system(pending.look)
+        system = system_of(pending.look)
         if system is not None and system != memory.system:
-            self._unseen(view)
+            view.lose()
             return Failure(Reason.WRONG_SYSTEM, f"belongs to system {system}, the link is about {memory.system}")
-        wrote = view.source is not None
-        view.seen, view.asked, view.answered = True, pending.asked, pending.answered
-        view.source = _only(SourcePosition, pending.look)
-        if not wrote:
-            view.writes_since = view.answered
-        view.replica = _only(ReplicaPosition, pending.look)
-        view.link = _only(LinkState, pending.look) or _NO_WORD
+        view.take(pending.look, pending.asked, pending.answered)
         if view.replica is not None:
-            view.says_replica = True
-            self._remember_replica(node, view, view.replica)
-        if view.replica is None or view.link.session != view.fed:
-            view.fed, view.cut = None, False
+            self._remember_replica(node, view.replica)
         self._find_source()
         if view.source is not None and node == memory.source and not self._split():
             self._sample(view, view.source)
@@ -168,7 +139,7 @@ class LinkReducer:
             self._prove(node, view)
         return None
 
-    def _remember_replica(self, node: str, view: _View, at: ReplicaPosition) -> None:
+    def _remember_replica(self, node: str, at: ReplicaPosition) -> None:
         mine = self.memory.node(node)
         same = mine.floor_history == at.history
         if at.floor is not None and same and mine.floor is not None and not mine.floor <= at.floor:
@@ -201,7 +172,7 @@ class LinkReducer:
         memory.source, memory.source_region = node, self._regions[node]
         memory.top_branch = max(memory.top_branch, at.history.branch)
 
-    def _sample(self, view: _View, at: SourcePosition) -> None:
+    def _sample(self, view: View, at: SourcePosition) -> None:
         memory = self.memory
         if memory.history != at.history:
             memory.begin(at.history, at.position)
@@ -218,7 +189,7 @@ class LinkReducer:
             self._compare_ends(name, other, at)
             self._prove(name, other)
 
-    def _compare_ends(self, node: str, view: _View, at: SourcePosition) -> None:
+    def _compare_ends(self, node: str, view: View, at: SourcePosition) -> None:
         """When a replica does not know yet that its link is down, the source may: it no longer feeds a session that it
         was seen to feed. Names that two nodes share tell nothing, nor does a session that something else feeds."""
         name, session = view.link.name, view.link.session
@@ -245,7 +216,7 @@ class LinkReducer:
             and not replica.position <= origin
         )
 
-    def _prove(self, node: str, view: _View) -> None:
+    def _prove(self, node: str, view: View) -> None:
         memory, at = self.memory, view.replica
         if at is None or self._split() or at.history != memory.history or node == memory.source:
             return
@@ -272,7 +243,7 @@ class LinkReducer:
             for one, other in combinations(writers, 2)
         )
 
-    def _seen_source(self) -> _View | None:
+    def _seen_source(self) -> View | None:
         view = self._views.get(self.memory.source or "")
         return view if view is not None and view.source is not None else None
 
@@ -283,7 +254,7 @@ class LinkReducer:
         writers = len(self._writers())
         return writers if self._split() or (writers < 2 and self._all_seen()) else None
 
-    def _replicas(self) -> Iterator[tuple[str, _View]]:
+    def _replicas(self) -> Iterator[tuple[str, View]]:
         for name, view in self._views.items():
             if self.memory.source is None:
                 if view.says_replica or self._split():
@@ -291,7 +262,7 @@ class LinkReducer:
             elif name != self.memory.source:
                 yield name, view
 
-    def _state(self, node: str, view: _View, now: float) -> State:
+    def _state(self, node: str, view: View, now: float) -> State:
         mine = self.memory.node(node)
         if self._split():
             return State.SPLIT_BRAIN
@@ -308,31 +279,20 @@ class LinkReducer:
             return State.UNKNOWN
         if self._sources() == 0:
             return State.NO_SOURCE
-        return self._own_word(view) or self._by_age(mine, now)
-
-    def _own_word(self, view: _View) -> State | None:
-        for holds, state in (
-            (view.link.up is False or view.cut, State.DISCONNECTED),
-            (view.link.failed, State.ERROR),
-            (view.link.paused, State.PAUSED),
-            (view.link.delayed, State.DELAYED),
-        ):
-            if holds:
-                return state
-        return None
+        return view.own_word or self._by_age(mine, now)
 
     def _by_age(self, mine: NodeMemory, now: float) -> State:
         if mine.proven is None:
             return State.UNKNOWN
         return State.CATCHING_UP if now - mine.proven > LATE * self._plan.interval else State.STREAMING
 
-    def _behind_since(self, view: _View) -> Moment | None:
+    def _behind_since(self, view: View) -> Moment | None:
         at = view.replica
         if at is None or self._split() or at.history != self.memory.history:
             return None
         return self.memory.timeline.behind_since(at.position, view.asked)
 
-    def _lag_bytes(self, view: _View) -> int | None:
+    def _lag_bytes(self, view: View) -> int | None:
         source = self._seen_source()
         if source is None or source.source is None or view.replica is None or self._split():
             return None
@@ -341,73 +301,44 @@ class LinkReducer:
             return None
         return max(0, there.position - here.position)
 
-    # ---- what is said
+    # ---- what is said of it
 
-    def samples(self, now: float) -> list[Sample]:
-        """Everything that is true of the link at `now`."""
-        link = (self._link.system, self._plan.entry)
-        memory = self.memory
-        out = [
-            family.EXPECTED_REPLICAS.at(max(len(self._views) - 1, 0), link),
-            family.FAILOVERS.at(memory.failovers, link),
-        ]
-        if self._link.objective is not None:
-            out.append(family.OBJECTIVE.at(self._link.objective, link))
-        if memory.failover_point is not None:
-            out.append(family.FAILOVER_POINT.at(memory.failover_point, link))
-        if (sources := self._sources()) is not None:
-            out.append(family.SOURCES.at(sources, link))
+    @property
+    def labels(self) -> tuple[str, str]:
+        """Values of `system` and `link`."""
+        return (self._link.system, self._plan.entry)
+
+    @property
+    def objective(self) -> float | None:
+        return self._link.objective
+
+    @property
+    def expected(self) -> int:
+        return max(len(self._views) - 1, 0)
+
+    @property
+    def sources(self) -> int | None:
+        return self._sources()
+
+    def replicas(self, now: float) -> Iterator[ReplicaNow]:
+        """The replicas that have series, as they are at `now`."""
         for name, view in self._replicas():
-            mine = memory.node(name)
-            values = (*link, name, memory.source_region, self._regions[name])
+            mine = self.memory.node(name)
             state = self._state(name, view, now)
             if state is not view.state:
                 view.state, view.state_since = state, now
-            out.extend(family.STATE.in_state(state.value, values))
-            out.append(family.RESYNCS.at(mine.resyncs, values))
-            if mine.proven is not None:
-                out.append(family.RECOVERY_POINT.at(mine.proven, values))
-            if (behind := self._behind_since(view)) is not None:
-                out.append(family.BEHIND_SINCE.at(behind, values))
-            if (lag := self._lag_bytes(view)) is not None:
-                out.append(family.LAG_BYTES.at(lag, values))
-            if view.link.reported_lag is not None:
-                out.append(family.REPORTED_LAG.at(view.link.reported_lag, values))
-        return out
-
-    def status(self, now: float, wall: Callable[[float], float]) -> LinkStatus:
-        """The same for a person."""
-
-        def at(moment: Moment | None) -> float | None:
-            return None if moment is None else wall(moment)
-
-        memory = self.memory
-        replicas = [
-            ReplicaStatus(
-                replica=name,
-                source_region=memory.source_region,
+            yield ReplicaNow(
+                name=name,
+                source_region=self.memory.source_region,
                 target_region=self._regions[name],
-                state=self._state(name, view, now),
-                state_since=wall(view.state_since),
-                recovery_point=at(memory.node(name).proven),
-                behind_since=at(self._behind_since(view)),
+                state=state,
+                state_since=Moment(view.state_since),
+                recovery_point=mine.proven,
+                behind_since=self._behind_since(view),
                 lag_bytes=self._lag_bytes(view),
                 reported_lag=view.link.reported_lag,
-                resyncs=memory.node(name).resyncs,
+                resyncs=mine.resyncs,
             )
-            for name, view in self._replicas()
-        ]
-        return LinkStatus(
-            system=self._link.system,
-            link=self._plan.entry,
-            objective=self._link.objective,
-            source=memory.source,
-            source_region=memory.source_region,
-            sources=self._sources(),
-            failovers=memory.failovers,
-            failover_recovery_point=at(memory.failover_point),
-            replicas=tuple(replicas),
-        )
 
     def changes(self, key: Key, wall: Callable[[float], float]) -> Change:
         """What the state file must take up since the last call."""
@@ -421,12 +352,3 @@ class LinkReducer:
             removed,
             clear=replaces,
         )
-
-
-def _only(kind: type[T], look: Look) -> T | None:
-    return next((o for o in look.observations if isinstance(o, kind)), None)
-
-
-def _system(look: Look) -> str | None:
-    at = _only(SourcePosition, look) or _only(ReplicaPosition, look)
-    return at.history.system if at else None

@@ -1,0 +1,77 @@
+"""What did the last look at one node see?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from regiondrift.model import LinkState, Look, ReplicaPosition, SourcePosition, State
+
+T = TypeVar("T")
+
+_NO_WORD: Final = LinkState()
+
+
+@dataclass(slots=True)
+class View:
+    """A node as its last look left it."""
+
+    asked: float = 0.0
+    answered: float = 0.0
+    looked: bool = False
+    """A first look has ended."""
+    seen: bool = False
+    source: SourcePosition | None = None
+    writes_since: float = 0.0
+    """When the first of the unbroken looks was answered that saw it as a source."""
+    replica: ReplicaPosition | None = None
+    link: LinkState = _NO_WORD
+    fed: str | None = None
+    """Session of its link that the source was seen to feed."""
+    cut: bool = False
+    """That session goes on for the replica, and the source has ended it."""
+    says_replica: bool = False
+    """It has said so at least once."""
+    state: State = State.UNKNOWN
+    state_since: float = 0.0
+
+    def lose(self) -> None:
+        """The look failed: nothing is known of it now."""
+        self.seen, self.source, self.replica, self.link = False, None, None, _NO_WORD
+        self.fed, self.cut = None, False
+
+    def take(self, look: Look, asked: float, answered: float) -> None:
+        """The look succeeded."""
+        wrote = self.source is not None
+        self.seen, self.asked, self.answered = True, asked, answered
+        self.source, self.replica = only(SourcePosition, look), only(ReplicaPosition, look)
+        self.link = only(LinkState, look) or _NO_WORD
+        if not wrote:
+            self.writes_since = answered
+        self.says_replica = self.says_replica or self.replica is not None
+        if self.replica is None or self.link.session != self.fed:
+            self.fed, self.cut = None, False
+
+    @property
+    def own_word(self) -> State | None:
+        """The state that follows from what the replica, or the other end of its link, says itself."""
+        for holds, state in (
+            (self.link.up is False or self.cut, State.DISCONNECTED),
+            (self.link.failed, State.ERROR),
+            (self.link.paused, State.PAUSED),
+            (self.link.delayed, State.DELAYED),
+        ):
+            if holds:
+                return state
+        return None
+
+
+def only(kind: type[T], look: Look) -> T | None:
+    """The observation of this kind, if the look has one."""
+    return next((o for o in look.observations if isinstance(o, kind)), None)
+
+
+def system_of(look: Look) -> str | None:
+    """The system that the node says it belongs to."""
+    at = only(SourcePosition, look) or only(ReplicaPosition, look)
+    return at.history.system if at else None

@@ -1,0 +1,68 @@
+"""How is what is true of a link said? As samples for Prometheus, and as a status for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from regiondrift.model import LinkStatus, Moment, ReplicaStatus, Sample
+from regiondrift.model import replication as family
+from regiondrift.reduce.recovery import LinkReducer
+
+
+def samples(link: LinkReducer, now: float) -> list[Sample]:
+    """Everything that is true of the link at `now`."""
+    labels, memory = link.labels, link.memory
+    out = [family.EXPECTED_REPLICAS.at(link.expected, labels), family.FAILOVERS.at(memory.failovers, labels)]
+    if link.objective is not None:
+        out.append(family.OBJECTIVE.at(link.objective, labels))
+    if memory.failover_point is not None:
+        out.append(family.FAILOVER_POINT.at(memory.failover_point, labels))
+    if (sources := link.sources) is not None:
+        out.append(family.SOURCES.at(sources, labels))
+    for r in link.replicas(now):
+        values = (*labels, r.name, r.source_region, r.target_region)
+        out.extend(family.STATE.in_state(r.state.value, values))
+        out.append(family.RESYNCS.at(r.resyncs, values))
+        for metric, value in (
+            (family.RECOVERY_POINT, r.recovery_point),
+            (family.BEHIND_SINCE, r.behind_since),
+            (family.LAG_BYTES, r.lag_bytes),
+            (family.REPORTED_LAG, r.reported_lag),
+        ):
+            if value is not None:
+                out.append(metric.at(value, values))
+    return out
+
+
+def status(link: LinkReducer, now: float, wall: Callable[[float], float]) -> LinkStatus:
+    """The same for a person. `wall` makes Unix time of a moment."""
+
+    def at(moment: Moment | None) -> float | None:
+        return None if moment is None else wall(moment)
+
+    (system, name), memory = link.labels, link.memory
+    return LinkStatus(
+        system=system,
+        link=name,
+        objective=link.objective,
+        source=memory.source,
+        source_region=memory.source_region,
+        sources=link.sources,
+        failovers=memory.failovers,
+        failover_recovery_point=at(memory.failover_point),
+        replicas=tuple(
+            ReplicaStatus(
+                replica=r.name,
+                source_region=r.source_region,
+                target_region=r.target_region,
+                state=r.state,
+                state_since=wall(r.state_since),
+                recovery_point=at(r.recovery_point),
+                behind_since=at(r.behind_since),
+                lag_bytes=r.lag_bytes,
+                reported_lag=r.reported_lag,
+                resyncs=r.resyncs,
+            )
+            for r in link.replicas(now)
+        ),
+    )
