@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
-from regiondrift.model import Collector, Kept, Link, Look, Objectives, Target
+from regiondrift.model import (
+    Collector,
+    Failure,
+    Kept,
+    Link,
+    Look,
+    Objectives,
+    Observation,
+    ProbeError,
+    Reason,
+    RefusedValueError,
+    SourcePosition,
+    Target,
+)
 from regiondrift_collectors.postgresql import statement
-from regiondrift_collectors.postgresql.connection import Connection, connect, files
+from regiondrift_collectors.postgresql.connection import Connection, Rows, connect, files
 from regiondrift_collectors.postgresql.options import Options
+from regiondrift_collectors.postgresql.section import Section, Server
 
 STATEMENT_TIMEOUT: Final = 10.0
 """Seconds, on the server: a statement of ours ends there even if we cannot tell it to. The deadline of a look is shorter
 or not, as configured."""
+
+SECTIONS: Final[tuple[Section, ...]] = ()
+"""In the order in which they are asked."""
 
 
 def plan(options: Options, objectives: Objectives) -> tuple[tuple[Target, ...], Link | None]:
@@ -27,8 +45,41 @@ async def look(target: Target, kept: Kept) -> Look:
     if connection is None or not connection.usable:
         connection = await connect(target.options, STATEMENT_TIMEOUT)
         kept.put(connection, connection.close)
-    row = await connection.row(statement.statement(connection.server_version))
-    return statement.read(row, connection.server_version)
+    version = connection.server_version
+    asked, sections = _everything(version)
+    results, refused = await connection.ask(asked)
+    if not results:
+        raise refused or ProbeError(Reason.PROTOCOL, "no result")
+    found = statement.read(results[0], version)
+    writes = any(isinstance(o, SourcePosition) for o in found.observations)
+    more: list[Observation] = []
+    failures: list[Failure] = []
+    for section, rows in zip(sections, results[1:], strict=False):
+        memory = kept.memory.setdefault(section.name, {})
+        server = Server(target.entry, target.part, version, not writes, kept.now(), memory)
+        failures += _read(section, rows, server, more)
+    if refused is not None:
+        failures.append(refused.failure)
+    return Look((*found.observations, *more), tuple(failures), found.notes)
+
+
+def _read(section: Section, rows: Rows, server: Server, into: list[Observation]) -> list[Failure]:
+    """Add what the section reads, or say why it cannot."""
+    try:
+        into += section.read(rows, server)
+    except ProbeError as error:
+        return [error.failure]
+    except RefusedValueError as error:
+        return [Failure(Reason.REFUSED_VALUE, f"{section.name}: {error}")]
+    return []
+
+
+@lru_cache(maxsize=64)
+def _everything(version: int) -> tuple[bytes, tuple[Section, ...]]:
+    """All statements for a version in one text, and the sections that they belong to."""
+    asked = [(section, sql) for section in SECTIONS if (sql := section.statement(version)) is not None]
+    text = ";".join([statement.statement(version).decode(), *(sql for _, sql in asked)])
+    return text.encode(), tuple(section for section, _ in asked)
 
 
 COLLECTOR = Collector(name="postgresql", options=Options, plan=plan, look=look)

@@ -12,7 +12,7 @@ import socket
 import sys
 import termios
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from psycopg import conninfo as libpq_conninfo
 from psycopg import pq
@@ -32,6 +32,9 @@ MOST_BYTES: Final = 1 << 20
 
 _names = Bulkhead()
 """For getaddrinfo: libpq would resolve on the event loop, and the default executor is everybody's."""
+
+
+Rows: TypeAlias = Sequence[Sequence[str | None]]
 
 
 class Connection:
@@ -55,25 +58,35 @@ class Connection:
         """Close the socket. Sends at most a goodbye and waits for nothing."""
         self._pgconn.finish()
 
-    async def row(self, statement: bytes) -> Sequence[str | None]:
-        """The only row of the last statement in `statement`.
+    async def ask(self, statement: bytes) -> tuple[list[Rows], ProbeError | None]:
+        """The rows of every statement in `statement`, in one round trip. One that the server refuses ends the answer:
+        then the error is that of the first statement that has no rows.
 
         Raises:
-            ProbeError: the server refused it, or is gone.
+            ProbeError: the server is gone, or what it says cannot be understood.
         """
         pgconn = self._pgconn
         self._arrived = 0
+        results: list[Rows] = []
+        refused: ProbeError | None = None
         try:
             pgconn.send_query(statement)
             while pgconn.flush():
                 await _ready(pgconn.socket, True)
-            result = await self._last_result()
+            while (result := await self._next_result()) is not None:
+                if result.status in (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE):
+                    state = result.error_field(pq.DiagnosticField.SQLSTATE)
+                    words = result.error_message.decode("utf-8", "replace")
+                    refused = failures.in_query(state.decode() if state else None, words)
+                elif result.status in (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH):
+                    raise ProbeError(Reason.PROTOCOL, "the server wants to copy")
+                else:
+                    results.append(_rows(result))
         except (OperationalError, ProgrammingError, OSError) as error:
             raise failures.in_query(None, str(error)) from None
-        if result.ntuples != 1:
-            raise ProbeError(Reason.PROTOCOL, f"{result.ntuples} rows where one was asked for")
-        values = [result.get_value(0, i) for i in range(result.nfields)]
-        return [None if v is None else v.decode("utf-8", "replace") for v in values]
+        if refused is not None and not self.usable:
+            raise refused
+        return results, refused
 
     async def _establish(self) -> None:
         while (step := self._pgconn.connect_poll()) != pq.PollingStatus.OK:
@@ -103,26 +116,19 @@ class Connection:
         if self._arrived > MOST_BYTES:
             raise ProbeError(Reason.PROTOCOL, f"more than {MOST_BYTES >> 20} MiB came where a few lines were asked for")
 
-    async def _last_result(self) -> pq.abc.PGresult:
-        pgconn, last = self._pgconn, None
-        while True:
-            while pgconn.is_busy():
-                await self._readable()
-                pgconn.consume_input()
-            result = pgconn.get_result()
-            if result is None:
-                break
-            if result.status in (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE):
-                state = result.error_field(pq.DiagnosticField.SQLSTATE)
-                raise failures.in_query(
-                    state.decode() if state else None, result.error_message.decode("utf-8", "replace")
-                )
-            if result.status in (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH):
-                raise ProbeError(Reason.PROTOCOL, "the server wants to copy")
-            last = result
-        if last is None:
-            raise ProbeError(Reason.PROTOCOL, "no result")
-        return last
+    async def _next_result(self) -> pq.abc.PGresult | None:
+        while self._pgconn.is_busy():
+            await self._readable()
+            self._pgconn.consume_input()
+        return self._pgconn.get_result()
+
+
+def _rows(result: pq.abc.PGresult) -> Rows:
+    columns = range(result.nfields)
+    return [
+        [None if (v := result.get_value(i, c)) is None else v.decode("utf-8", "replace") for c in columns]
+        for i in range(result.ntuples)
+    ]
 
 
 async def connect(node: Node, statement_timeout: float) -> Connection:
@@ -139,11 +145,13 @@ async def connect(node: Node, statement_timeout: float) -> Connection:
         _be_verbose(pgconn)
         pgconn.nonblocking = 1
         await connection._establish()
-        await connection.row(
+        _, refused = await connection.ask(
             b"SET default_transaction_read_only = on; SET lock_timeout = '1s'; SET client_encoding = 'UTF8';"
             b"SET DateStyle = 'ISO'; SET extra_float_digits = 1;"
-            + f"SET statement_timeout = '{max(int(statement_timeout * 1000), 1)}ms'; SELECT 1".encode()
+            + f"SET statement_timeout = '{max(int(statement_timeout * 1000), 1)}ms'".encode()
         )
+        if refused is not None:
+            raise refused
     except OSError as error:
         connection.close()
         raise ProbeError(Reason.UNREACHABLE, error.strerror or str(error)) from None

@@ -74,6 +74,9 @@ def of_state(state: str) -> Reason:
 
 def at_connect(message: str) -> ProbeError:
     """What libpq's message of a failed connection means. Several addresses tried: the last one's word counts."""
+    if not message.strip():
+        # So it is when there is no descriptor left for a socket.
+        return ProbeError(Reason.INTERNAL, "libpq cannot begin, and does not say why")
     last = _ATTEMPT.split(message)[-1]
     states = _STATE.findall(last)
     if states:

@@ -49,7 +49,7 @@ SELECT pg_is_in_recovery(),
        CASE WHEN pg_is_in_recovery() AND pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')
             THEN current_setting('primary_conninfo') <> '' END,
        CASE WHEN pg_is_in_recovery() THEN {paused} END,
-       (SELECT setting::bigint FROM pg_settings WHERE name = 'recovery_min_apply_delay'),
+       (1000 * extract(epoch FROM current_setting('recovery_min_apply_delay')::interval))::bigint,
        CASE WHEN NOT pg_is_in_recovery() THEN NULL
             WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
             ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END,
@@ -84,12 +84,15 @@ def statement(version: int) -> bytes:
     return _STATEMENT.format(paused=_PAUSED[paused]).encode()
 
 
-def read(row: Sequence[str | None], version: int) -> Look:
-    """From the statement's row to observations.
+def read(rows: Sequence[Sequence[str | None]], version: int) -> Look:
+    """From the statement's only row to observations.
 
     Raises:
         ProbeError: a privilege is missing, or a value cannot be true.
     """
+    if len(rows) != 1:
+        raise ProbeError(Reason.PROTOCOL, f"{len(rows)} rows where one was asked for")
+    row = rows[0]
     if len(row) != 16:
         raise ProbeError(Reason.PROTOCOL, f"{len(row)} columns where 16 were asked for")
     in_recovery, system, branch, position, may_read, redo, pid, status, conninfo, paused, delay, lag = row[:12]

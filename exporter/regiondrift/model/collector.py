@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from regiondrift.model.metric import Metric
+from regiondrift.model.metric import Metric, Moment
 from regiondrift.model.observation import Look, Position
 from regiondrift.model.options import EntryOptions
 
@@ -64,9 +64,13 @@ class Plan:
 
 
 class Kept:
-    """What one target keeps from one look to the next: a connection. Dropped when a look fails or the target ends."""
+    """What one target keeps from one look to the next: a connection, dropped when a look fails or the target ends, and a
+    memory of what was seen, which stays as long as the target does."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], Moment] = lambda: Moment(0.0)) -> None:
+        self.now = now
+        """The exporter's own clock, for what has no time but that of a look."""
+        self.memory: dict[str, Any] = {}
         self.value: Any = None
         self._close: Callable[[], None] | None = None
 

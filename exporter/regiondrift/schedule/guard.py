@@ -52,7 +52,7 @@ class Guard:
     def __init__(self, collector: Collector, target: Target, timeout: float, clock: Clock) -> None:
         self._collector, self._target, self._timeout, self._clock = collector, target, timeout, clock
         self._metrics = frozenset(id(m) for m in collector.metrics)
-        self._kept = Kept()
+        self._kept = Kept(clock.now)
         self._flight: asyncio.Task[Look] | None = None
 
     async def look(self) -> Ended:

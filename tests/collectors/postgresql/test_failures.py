@@ -73,6 +73,11 @@ def test_libpqs_words_at_connect(message: str, reason: Reason) -> None:
     assert at_connect(AT.format("db.example") + message + "\n").failure.reason is reason
 
 
+def test_no_word_at_all_is_no_word_of_the_server() -> None:
+    assert at_connect("").failure.reason is Reason.INTERNAL
+    assert at_connect("\n").failure.detail
+
+
 @pytest.mark.parametrize("host", ["ssl.example", "certificate", "reset.example", "SSL error", "timed out"])
 def test_a_hosts_name_is_no_complaint(host: str) -> None:
     assert at_connect(AT.format(host) + "Connection refused").failure.reason is Reason.UNREACHABLE

@@ -51,18 +51,18 @@ def row(kind: dict[str, str | None], **changed: str | None) -> list[str | None]:
 
 def reason(answer: list[str | None]) -> Reason:
     with pytest.raises(ProbeError) as caught:
-        read(answer, 180006)
+        read([answer], 180006)
     return caught.value.failure.reason
 
 
 def test_a_primary_is_a_source() -> None:
-    look = read(row(PRIMARY), 180006)
+    look = read([row(PRIMARY)], 180006)
     assert look.observations == (SourcePosition(HERE, 0x16B374D848, frozenset({"amsterdam", "rome"})),)
     assert look.notes == {"version": "18.6", "role": "primary"}
 
 
 def test_a_standby_is_a_replica_and_has_a_word_on_its_link() -> None:
-    look = read(row(STANDBY), 150004)
+    look = read([row(STANDBY)], 150004)
     assert look.observations == (
         ReplicaPosition(HERE, 0x16B374D848, 0x16B0000028),
         LINKED,
@@ -88,7 +88,7 @@ def test_a_standby_is_a_replica_and_has_a_word_on_its_link() -> None:
     ],
 )
 def test_what_a_standby_says_of_its_link(changed: dict[str, str | None], said: LinkState) -> None:
-    assert read(row(STANDBY, **changed), 180006).observations[1] == said
+    assert read([row(STANDBY, **changed)], 180006).observations[1] == said
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_another_number_of_columns_is_not_our_answer(answer: list[str | None]) -
 @given(st.lists(st.one_of(st.none(), st.sampled_from(["t", "f", *ABSURD]), st.text()), min_size=16, max_size=16))
 def test_no_row_at_all_raises_anything_but_a_classified_failure(answer: list[str | None]) -> None:
     try:
-        read(answer, 180006)
+        read([answer], 180006)
     except ProbeError as error:
         failure = error.failure
     else:
@@ -181,7 +181,7 @@ def test_no_row_at_all_raises_anything_but_a_classified_failure(answer: list[str
 @given(st.dictionaries(st.sampled_from(COLUMNS), st.one_of(st.none(), st.text()), min_size=1, max_size=2))
 def test_one_absurd_column_is_never_taken_for_a_position(changed: dict[str, str | None]) -> None:
     try:
-        look = read(row(STANDBY, **changed), 180006)
+        look = read([row(STANDBY, **changed)], 180006)
     except ProbeError:
         return
     for observation in look.observations:
@@ -196,7 +196,7 @@ def test_every_position_is_read_as_postgresql_writes_it(position: int) -> None:
 
 
 def test_what_a_server_says_at_length_is_shown_in_short() -> None:
-    look = read(row(STANDBY, sender="x" * 100_000, received="y" * 100_000), 180006)
+    look = read([row(STANDBY, sender="x" * 100_000, received="y" * 100_000)], 180006)
     assert look.notes is not None
     assert sum(map(len, look.notes.values())) < 500
 
@@ -233,7 +233,7 @@ def test_each_version_is_asked_in_its_own_words(version: int, paused: bytes) -> 
     ],
 )
 def test_whom_a_primary_feeds(feeds: str | None, names: frozenset[str]) -> None:
-    source = read(row(PRIMARY, feeds=feeds), 180006).observations[0]
+    source = read([row(PRIMARY, feeds=feeds)], 180006).observations[0]
     assert isinstance(source, SourcePosition)
     assert source.feeds == names
 

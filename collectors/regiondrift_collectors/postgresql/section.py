@@ -1,0 +1,45 @@
+"""What else is read of a server? Parts of a look that ride on its round trip; one that is refused takes nothing from the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from regiondrift.model import Moment, Observation
+from regiondrift_collectors.postgresql.connection import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server that answered, as the look's first statement found it."""
+
+    link: str
+    """Name of the entry; label `link`."""
+    member: str
+    """Name of the node; label `member`."""
+    version: int
+    """``server_version_num``."""
+    in_recovery: bool
+    now: Moment
+    """When the answer was read, on the exporter's clock."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """The section's own, from look to look."""
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """Values of `system`, `link`, `member`."""
+        return ("postgresql", self.link, self.member)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One statement and what its rows mean."""
+
+    name: str
+    statement: Callable[[int], str | None]
+    """The SQL for a ``server_version_num``; None where that version has nothing to tell. Must work in both roles, lock
+    nothing and write nothing."""
+    read: Callable[[Rows, Server], Iterable[Observation]]
+    """Raises:
+        ProbeError, RefusedValueError: the rows cannot be true; only this section's part is unknown then."""
