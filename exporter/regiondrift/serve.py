@@ -8,14 +8,16 @@ import contextlib
 import faulthandler
 import itertools
 import logging
+import math
 import os
+import resource
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from regiondrift import __version__, self_metrics
 from regiondrift.bulkhead import Bulkhead
@@ -45,6 +47,11 @@ STATE_WITHIN: Final = 1.5
 """Seconds that a reload waits for what the state file remembers of new entries."""
 STEP: Final = 100
 """Links or targets that the status takes up at once: about 2 ms."""
+SAY_AGAIN: Final = 60.0
+"""Seconds until the event loop's same complaint is logged again."""
+MOST_DESCRIPTORS: Final = 1 << 16
+DESCRIPTORS: Final = 600
+"""What is needed beside one per target: HTTP clients, files, pipes."""
 KEPT_FOR: Final = 30 * 86400.0
 """Seconds for which the state file remembers an entry that left the configuration."""
 
@@ -65,6 +72,7 @@ def run(config_file: Path, listen: Sequence[tuple[str, int]]) -> int:
     except StateLockedError as error:
         log.critical("%s", error)
         return 1
+    _take_descriptors(DESCRIPTORS + sum(len(plan.targets) for plan in configuration.plans))
     return asyncio.run(Exporter(catalog, configuration, seen, state).serve(listen))
 
 
@@ -91,6 +99,7 @@ class Exporter:
     async def serve(self, listen: Sequence[tuple[str, int]]) -> int:
         web = WebServer(self, list(listen))
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_LoopErrors())
         _on_signals(loop, {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload_wanted})
         self._publisher.start()
         self._house.apply(self._reloader.loaded.configuration.plans)
@@ -262,6 +271,35 @@ async def _in_steps(items: Iterator[T]) -> tuple[T, ...]:
         out += some
         await asyncio.sleep(0)
     return tuple(out)
+
+
+class _LoopErrors:
+    """Takes what the event loop complains of, and passes each complaint on once a minute: without descriptors it would
+    complain a thousand times a second of clients that it cannot accept."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        text = f"{context.get('message', 'event loop')} ({type(error).__name__})"
+        now = loop.time()
+        if now - self._said.get(text, -math.inf) >= SAY_AGAIN:
+            self._said = {t: at for t, at in self._said.items() if now - at < SAY_AGAIN} | {text: now}
+            log.error("%s", text, exc_info=error)
+
+
+def _take_descriptors(needed: int) -> None:
+    """Use as many files and sockets as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        log.warning(
+            "too few file descriptors for every target at once", extra={"fields": {"limit": soft, "needed": needed}}
+        )
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, events: Mapping[signal.Signals, asyncio.Event]) -> None:

@@ -42,13 +42,13 @@ class Scrape:
     text: str
     series: dict[tuple[str, frozenset[tuple[str, str]]], float]
 
-    def value(self, name: str, **labels: str) -> float | None:
+    def value(self, name: str, /, **labels: str) -> float | None:
         """The only series of that name with at least these labels; None if there is none."""
         found = self.values(name, **labels)
         assert len(found) < 2, f"{len(found)} series {name} {labels}"
         return found[0] if found else None
 
-    def values(self, name: str, **labels: str) -> list[float]:
+    def values(self, name: str, /, **labels: str) -> list[float]:
         return [v for (n, its), v in self.series.items() if n == name and labels.items() <= dict(its).items()]
 
     def success(self, target: str) -> float | None:
@@ -101,6 +101,7 @@ class Exporter:
         self.environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
+        self._before = 0
         self.configure(config)
 
     def configure(self, config: Mapping[str, Any] | str) -> None:
@@ -116,6 +117,7 @@ class Exporter:
 
     def launch(self, **options: Any) -> None:
         """Start the process and wait for nothing. `options` are those of Popen."""
+        self._before = len(self.said())
         with self.log.open("ab") as log:
             options = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL, "env": self.environment, **options}
             self.process = subprocess.Popen(command(self.argv, None), **options)
@@ -128,8 +130,9 @@ class Exporter:
         assert self.process.poll() is None, self.said()
 
     def _serves(self) -> bool:
-        found = re.findall(r"msg=serving .*addresses=127\.0\.0\.1:(\d+)", self.said())
-        self.port = int(found[-1]) if found else 0
+        found = re.findall(r"msg=serving .*addresses=127\.0\.0\.1:(\d+)", self.said()[self._before :])
+        if found:
+            self.port = int(found[-1])
         return bool(found)
 
     def signal(self, number: signal.Signals) -> None:
