@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import simulated
+
 from regiondrift.demo.leash import command
 from regiondrift.demo.postgres import free_port
-
-import simulated
 
 PROGRAM = Path(sys.executable).with_name("regiondrift")
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import exporter
+
 from regiondrift.demo.leash import command
 from regiondrift.demo.postgres import free_port
-
-import exporter
 
 _CONFIGURATION = """
 daemon off;

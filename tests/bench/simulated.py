@@ -36,6 +36,8 @@ ANSWERS_AFTER: Final = 0.002
 """Seconds that a look waits, as for a server near by."""
 STALL_FILE: Final = "REGIONDRIFT_BENCH_STALL"
 """Environment variable: the file that takes the gaps between turns of the event loop."""
+LOOKS_FILE: Final = "REGIONDRIFT_BENCH_LOOKS"
+"""Environment variable: the file that says, each second, how many looks there were so far."""
 TICK: Final = 0.001
 
 _METRICS: Final = tuple(
@@ -64,7 +66,10 @@ def plan(options: Options, objectives: Objectives) -> tuple[tuple[Target, ...], 
 
 
 async def look(target: Target, kept: Kept) -> Look:
-    _watch_the_loop()
+    global _looks
+    _looks += 1
+    if _looks == 1:
+        _watch()
     await asyncio.sleep(ANSWERS_AFTER)
     if target.options is not None:
         return _items(target, kept)
@@ -95,17 +100,27 @@ def _items(target: Target, kept: Kept) -> Look:
     return Look(tuple(samples))
 
 
+_looks = 0
 _watching: set[asyncio.Task[None]] = set()
 
 
-def _watch_the_loop() -> None:
-    """Where the environment asks for it: note every gap between two turns that should be a tick apart."""
-    file = os.environ.get(STALL_FILE)
-    if file and not _watching:
-        _watching.add(asyncio.get_running_loop().create_task(_ticks(Path(file))))
+def _watch() -> None:
+    """Start what the environment asks for."""
+    loop = asyncio.get_running_loop()
+    for variable, watch in ((STALL_FILE, _ticks), (LOOKS_FILE, _count)):
+        if variable in os.environ:
+            _watching.add(loop.create_task(watch(Path(os.environ[variable]))))
+
+
+async def _count(file: Path) -> None:
+    while True:
+        await asyncio.sleep(1)
+        with file.open("a", encoding="ascii") as out:
+            out.write(f"{time.monotonic()} {_looks}\n")
 
 
 async def _ticks(file: Path) -> None:
+    """Note every gap between two turns of the loop that should be a tick apart."""
     loop, gaps, said = asyncio.get_running_loop(), array("d"), time.monotonic()
     before = loop.time()
     while True:

@@ -1,0 +1,120 @@
+"""What does a look at PostgreSQL cost? Beside Debian's prometheus-postgres-exporter, at the same pair and interval."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from gzip import decompress as gunzip
+
+import exporter
+from result import Result, median
+
+from regiondrift.demo.leash import command
+from regiondrift.demo.postgres import free_port
+from servers.postgresql import pair
+
+PROGRAM = "prometheus-postgres-exporter"
+PROBES = 60
+INTERVAL = 1.0
+REPEATS = 3
+GOAL = 0.2
+VERSION = 15
+"""Of PostgreSQL: Debian's own, which its exporter knows."""
+_BARE = (
+    "--disable-default-metrics",
+    "--disable-settings-metrics",
+    "--no-collector.database",
+    "--no-collector.bgwriter",
+)
+"""Leaves it little more than the connection."""
+
+
+def run() -> Iterator[Result]:
+    if shutil.which(PROGRAM) is None:
+        raise RuntimeError(f"{PROGRAM} is not installed (Debian's {PROGRAM})")
+    with pair(VERSION) as servers:
+        for what, flags, goal in (("", (), GOAL), (" with nothing but pg_up", _BARE, None)):
+            yield _beside(what, [server.conninfo() for server in servers.servers], flags, goal)
+
+
+def _beside(what: str, addresses: Sequence[str], flags: Sequence[str], goal: float | None) -> Result:
+    with exporter.exporter(_document(addresses), site=False) as ours, _peer(addresses, flags) as (pid, url):
+        both = ((ours.pid, ours.url + "/metrics"), (pid, url))
+        costs = [_costs(both) for _ in range(REPEATS)]
+        series = _series(url)
+    mine, theirs = median([a for a, _ in costs]), median([b for _, b in costs])
+    ratio = median([a / b for a, b in costs])
+    measured = f"{mine * 1e3:.2f} ms, theirs {theirs * 1e3:.2f} ms ({series} series)"
+    if goal is None:
+        measured += f": {ratio:.2f}x"
+    return Result(f"CPU per target and probe, scrape included, beside {PROGRAM}{what}", measured, ratio, goal, "x")
+
+
+def _costs(both: Sequence[tuple[int, str]]) -> list[float]:
+    """CPU seconds per target and probe of each process, while it is scraped at the interval of the probes."""
+    before = [exporter.cpu_seconds(pid) for pid, _ in both]
+    next_round = time.monotonic()
+    for _ in range(PROBES):
+        for _, url in both:
+            exporter.get(url, gzip=True)
+        next_round += INTERVAL
+        time.sleep(max(0.0, next_round - time.monotonic()))
+    return [(exporter.cpu_seconds(pid) - was) / PROBES / 2 for (pid, _), was in zip(both, before, strict=True)]
+
+
+def _document(addresses: Sequence[str]) -> str:
+    nodes = [
+        f"      - {{name: {name}, region: {name}, conninfo: '{address}'}}"
+        for name, address in zip(("montreal", "amsterdam"), addresses, strict=True)
+    ]
+    return "\n".join(
+        [
+            "version: 1",
+            "regions: [montreal, amsterdam]",
+            "objectives: {recovery_point: 30s}",
+            "state_dir: {home}/state",
+            "postgresql:",
+            "  - name: orders",
+            f"    interval: {INTERVAL:g}s",
+            "    nodes:",
+            *nodes,
+            "",
+        ]
+    )
+
+
+@contextmanager
+def _peer(addresses: Sequence[str], flags: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """One process for both servers, as ours is; it looks when it is scraped."""
+    listen = f"127.0.0.1:{free_port()}"
+    environment = {**os.environ, "DATA_SOURCE_NAME": ",".join(f"{address} sslmode=disable" for address in addresses)}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command([PROGRAM, f"--web.listen-address={listen}", *flags], None), env=environment, stdout=log, stderr=log
+        )
+        url = f"http://{listen}/metrics"
+        try:
+            end = time.monotonic() + 10
+            while not exporter.answers(url):
+                if process.poll() is not None or time.monotonic() > end:
+                    log.seek(0)
+                    raise RuntimeError(f"{PROGRAM} does not answer: {log.read()[-2000:]!r}")
+                time.sleep(0.1)
+            if b"\npg_up 1\n" not in gunzip(exporter.get(url, gzip=True)) and b"pg_up{" not in gunzip(
+                exporter.get(url, gzip=True)
+            ):
+                raise RuntimeError(f"{PROGRAM} sees no server")
+            yield process.pid, url
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _series(url: str) -> int:
+    lines = gunzip(exporter.get(url, gzip=True)).splitlines()
+    return sum(not line.startswith(b"#") for line in lines)
