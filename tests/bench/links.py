@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import exporter
-import simulated
-from result import Result, median
+from bench import running, simulated
+from bench.result import Result, median
 
 INTERVAL = 5.0
 SCRAPED_EVERY = 15.0
@@ -62,22 +61,22 @@ def _cost(count: int) -> _Cost:
     entries = [f"name: link-{i:05}, interval: {INTERVAL:g}s" for i in range(count)]
     with tempfile.TemporaryDirectory(prefix="regiondrift-bench-") as directory:
         looks = Path(directory) / "looks"
-        with exporter.exporter(
+        with running.exporter(
             simulated.configuration(entries, Path("{home}/state")),
             environment={simulated.LOOKS_FILE: str(looks)},
             ready_within=300,
-        ) as running:
-            url = running.url + "/metrics"
-            exporter.get(url, gzip=True)
+        ) as served:
+            url = served.url + "/metrics"
+            running.get(url, gzip=True)
             time.sleep(SETTLE)
             shares = []
             first = time.monotonic()
             for _ in range(SCRAPES):
-                began, cpu = time.monotonic(), exporter.cpu_seconds(running.pid)
-                exporter.get(url, gzip=True)
+                began, cpu = time.monotonic(), running.cpu_seconds(served.pid)
+                running.get(url, gzip=True)
                 time.sleep(SCRAPED_EVERY)
-                shares.append((exporter.cpu_seconds(running.pid) - cpu) / (time.monotonic() - began))
-            memory = exporter.resident(running.pid)
+                shares.append((running.cpu_seconds(served.pid) - cpu) / (time.monotonic() - began))
+            memory = running.resident(served.pid)
         rate = _rate(looks, first)
     return _Cost(count, median(shares), memory, rate / (count * NODES / INTERVAL))
 

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import exporter
-
+from bench import running
 from regiondrift.demo.leash import command
 from regiondrift.demo.postgres import free_port
 
@@ -55,7 +54,7 @@ def nginx(home: Path, plain: bytes, gzip: bytes) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/metrics"
     try:
         end = time.monotonic() + 10
-        while not exporter.answers(url):
+        while not running.answers(url):
             if process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError("nginx does not answer")
             time.sleep(0.05)

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from gzip import decompress as gunzip
 
-import exporter
-from result import Result, median
-
+from bench import running
+from bench.result import Result, median
 from regiondrift.demo.leash import command
 from regiondrift.demo.postgres import free_port
 from servers.postgresql import pair
@@ -43,7 +42,7 @@ def run() -> Iterator[Result]:
 
 
 def _beside(what: str, addresses: Sequence[str], flags: Sequence[str], goal: float | None) -> Result:
-    with exporter.exporter(_document(addresses), site=False) as ours, _peer(addresses, flags) as (pid, url):
+    with running.exporter(_document(addresses), site=False) as ours, _peer(addresses, flags) as (pid, url):
         both = ((ours.pid, ours.url + "/metrics"), (pid, url))
         costs = [_costs(both) for _ in range(REPEATS)]
         series = _series(url)
@@ -57,14 +56,14 @@ def _beside(what: str, addresses: Sequence[str], flags: Sequence[str], goal: flo
 
 def _costs(both: Sequence[tuple[int, str]]) -> list[float]:
     """CPU seconds per target and probe of each process, while it is scraped at the interval of the probes."""
-    before = [exporter.cpu_seconds(pid) for pid, _ in both]
+    before = [running.cpu_seconds(pid) for pid, _ in both]
     next_round = time.monotonic()
     for _ in range(PROBES):
         for _, url in both:
-            exporter.get(url, gzip=True)
+            running.get(url, gzip=True)
         next_round += INTERVAL
         time.sleep(max(0.0, next_round - time.monotonic()))
-    return [(exporter.cpu_seconds(pid) - was) / PROBES / 2 for (pid, _), was in zip(both, before, strict=True)]
+    return [(running.cpu_seconds(pid) - was) / PROBES / 2 for (pid, _), was in zip(both, before, strict=True)]
 
 
 def _document(addresses: Sequence[str]) -> str:
@@ -100,13 +99,13 @@ def _peer(addresses: Sequence[str], flags: Sequence[str]) -> Iterator[tuple[int,
         url = f"http://{listen}/metrics"
         try:
             end = time.monotonic() + 10
-            while not exporter.answers(url):
+            while not running.answers(url):
                 if process.poll() is not None or time.monotonic() > end:
                     log.seek(0)
                     raise RuntimeError(f"{PROGRAM} does not answer: {log.read()[-2000:]!r}")
                 time.sleep(0.1)
-            if b"\npg_up 1\n" not in gunzip(exporter.get(url, gzip=True)) and b"pg_up{" not in gunzip(
-                exporter.get(url, gzip=True)
+            if b"\npg_up 1\n" not in gunzip(running.get(url, gzip=True)) and b"pg_up{" not in gunzip(
+                running.get(url, gzip=True)
             ):
                 raise RuntimeError(f"{PROGRAM} sees no server")
             yield process.pid, url
@@ -116,5 +115,5 @@ def _peer(addresses: Sequence[str], flags: Sequence[str]) -> Iterator[tuple[int,
 
 
 def _series(url: str) -> int:
-    lines = gunzip(exporter.get(url, gzip=True)).splitlines()
+    lines = gunzip(running.get(url, gzip=True)).splitlines()
     return sum(not line.startswith(b"#") for line in lines)

@@ -13,9 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path[0] = str(HERE.parent)
 
-from result import Result, table  # noqa: E402  after the path that it is found on
+from bench.result import Result, table  # noqa: E402  after the path that it is found on
 
 BENCHMARKS = ("scrape", "stall", "links", "peer", "start")
 README = HERE / "README.md"
@@ -30,7 +30,7 @@ def main(names: list[str]) -> int:
     missed = 0
     for name in names or BENCHMARKS:
         results: list[Result] = []
-        for result in importlib.import_module(name).run():
+        for result in importlib.import_module(f"bench.{name}").run():
             results.append(result)
             print(f"{name}: {' | '.join(cell for cell in result.cells() if cell)}", file=sys.stderr, flush=True)
         missed += sum(result.met is False for result in results)

@@ -7,11 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import client
-import exporter
-import simulated
-from nginx import nginx
-from result import Result, median, quantile
+from bench import client, running, simulated
+from bench.nginx import nginx
+from bench.result import Result, median, quantile
 
 TARGETS = 200
 REPEATS = 3
@@ -32,11 +30,11 @@ def _scrapes(series: int, changing: bool, rounds: int) -> Iterator[Result]:
         f"name: entry-{i:03}, series: {series // TARGETS}, interval: {interval}, timeout: 1s" for i in range(TARGETS)
     ]
     document = simulated.configuration(entries, None)
-    with exporter.exporter(document) as running, tempfile.TemporaryDirectory(prefix="regiondrift-bench-") as home:
-        url = running.url + "/metrics"
+    with running.exporter(document) as served, tempfile.TemporaryDirectory(prefix="regiondrift-bench-") as home:
+        url = served.url + "/metrics"
         # The first answers of a coding make it wanted from then on.
-        exporter.get(url, gzip=True)
-        packed = exporter.get(url, gzip=True)
+        running.get(url, gzip=True)
+        packed = running.get(url, gzip=True)
         with nginx(Path(home), gzip.decompress(packed), packed) as beside:
             for coding in (False, True):
                 for fresh in (False, True):

@@ -13,10 +13,8 @@ from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
-import client
-import exporter
-import simulated
-from result import Result, quantile
+from bench import client, running, simulated
+from bench.result import Result, quantile
 
 TARGETS = 200
 SECONDS = 30.0
@@ -35,9 +33,9 @@ def _stalls(series: int) -> Iterator[Result]:
     entries = [f"name: entry-{i:03}, series: {series // TARGETS}, interval: 1s, timeout: 1s" for i in range(TARGETS)]
     with tempfile.TemporaryDirectory(prefix="regiondrift-bench-") as directory:
         ours, machine = Path(directory) / "ours", Path(directory) / "machine"
-        with exporter.exporter(
+        with running.exporter(
             simulated.configuration(entries, None), environment={simulated.STALL_FILE: str(ours)}
-        ) as running:
+        ) as served:
             time.sleep(5)
             size = ours.stat().st_size
             idle = subprocess.Popen([sys.executable, "-c", _IDLE, str(machine)], cwd=Path(__file__).parent)
@@ -45,7 +43,7 @@ def _stalls(series: int) -> Iterator[Result]:
                 end = time.monotonic() + SECONDS
                 while time.monotonic() < end:
                     for gzip in (True, False):
-                        client.measure([running.url + "/metrics"], 5, pause=0.2, fresh=False, gzip=gzip)
+                        client.measure([served.url + "/metrics"], 5, pause=0.2, fresh=False, gzip=gzip)
                 time.sleep(2)
             finally:
                 idle.terminate()

@@ -6,9 +6,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-import exporter
-from result import Result, median
-
+from bench import running
+from bench.result import Result, median
 from servers.postgresql import pair
 
 REPEATS = 9
@@ -26,8 +25,8 @@ def run() -> Iterator[Result]:
         addresses = [server.conninfo() for server in servers.servers]
         ready = []
         for _ in range(REPEATS):
-            with exporter.exporter(_document(addresses, 5), site=False) as running:
-                ready.append(running.ready_after)
+            with running.exporter(_document(addresses, 5), site=False) as served:
+                ready.append(served.ready_after)
         yield Result(
             "ready with 10 targets (5 links of 2 PostgreSQL servers)",
             f"from exec to 200 of /-/ready, median of {REPEATS}",
@@ -35,11 +34,11 @@ def run() -> Iterator[Result]:
             1.0,
             " s",
         )
-        with exporter.exporter(_document(addresses, 1), site=False) as running:
+        with running.exporter(_document(addresses, 1), site=False) as served:
             for _ in range(20):
-                exporter.get(running.url + "/metrics", gzip=True)
+                running.get(served.url + "/metrics", gzip=True)
                 time.sleep(1.5)
-            memory, most = exporter.resident(running.pid), exporter.peak(running.pid)
+            memory, most = running.resident(served.pid), running.peak(served.pid)
         yield Result(
             "memory with one link of two PostgreSQL servers",
             f"after 30 s of probes and scrapes; at most {most:.1f} MB",
@@ -51,7 +50,7 @@ def run() -> Iterator[Result]:
 
 def _help() -> float:
     began = time.perf_counter()
-    subprocess.run([exporter.PROGRAM, "--help"], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([running.PROGRAM, "--help"], stdout=subprocess.DEVNULL, check=True)
     return (time.perf_counter() - began) * 1e3
 
 

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import simulated
-
+from bench import simulated
 from regiondrift.demo.leash import command
 from regiondrift.demo.postgres import free_port
 
