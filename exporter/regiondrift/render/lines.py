@@ -48,48 +48,69 @@ def header(metric: Metric, openmetrics: bool) -> bytes:
     return f"# HELP {name} {text}\n# TYPE {name} {metric.kind.value}\n{unit}".encode()
 
 
+class _FamilyLines:
+    """What one owner says in one family: the samples, and the label block of each."""
+
+    __slots__ = ("heads", "samples")
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self.heads: list[str] = []
+
+    def update(self, metric: Metric, samples: list[Sample], step: float) -> bytes:
+        """The lines of `samples`. A label block is made anew only where the series of that place has changed."""
+        before, heads = self.samples, self.heads
+        known, lines = len(before), []
+        for i, sample in enumerate(samples):
+            if i >= known:
+                heads.append(series(metric, sample.values))
+            elif before[i].values != sample.values:
+                heads[i] = series(metric, sample.values)
+            lines.append(heads[i] + number(sample.value, step))
+        del heads[len(samples) :]
+        self.samples = samples
+        lines.append("")
+        return "\n".join(lines).encode()
+
+
 class OwnerLines:
     """The lines of one owner's samples (a target's, a link's), family by family, with what can be kept from the last time."""
 
-    __slots__ = ("_heads", "_last", "pieces")
+    __slots__ = ("_families", "pieces")
 
     def __init__(self) -> None:
         self.pieces: dict[Metric, bytes] = {}
-        self._last: dict[Metric, list[Sample]] = {}
-        self._heads: dict[tuple[int, tuple[str, ...]], str] = {}
+        self._families: dict[Metric, _FamilyLines] = {}
 
     def update(self, samples: Iterable[Sample], step: float, stepped: bool) -> set[Metric]:
         """Take the owner's samples of now; the families whose piece changed."""
-        families: dict[Metric, list[Sample]] = {}
+        given: dict[Metric, list[Sample]] = {}
         last_metric, into = None, []
         for sample in samples:
             if sample.metric is not last_metric:
                 last_metric = sample.metric
-                into = families.setdefault(last_metric, [])
+                into = given.setdefault(last_metric, [])
             into.append(sample)
-        changed = {metric for metric in self._last if metric not in families}
-        for metric in changed:
-            del self.pieces[metric]
-        old_heads, heads = self._heads, {}
-        for metric, its in families.items():
-            same = not stepped and self._last.get(metric) == its
-            lines = []
-            for sample in its:
-                key = (id(metric), sample.values)
-                head = old_heads.get(key)
-                heads[key] = head = series(metric, sample.values) if head is None else head
-                if not same:
-                    lines.append(head + number(sample.value, step))
-            if not same:
-                lines.append("")
-                self.pieces[metric] = "\n".join(lines).encode()
-                changed.add(metric)
-        self._last, self._heads = families, heads
+        known = self._families
+        changed: set[Metric] = set()
+        if not known.keys() <= given.keys():
+            changed = {metric for metric in known if metric not in given}
+            for metric in changed:
+                del self.pieces[metric], known[metric]
+        for metric, its in given.items():
+            family = known.get(metric)
+            if family is None:
+                family = known[metric] = _FamilyLines()
+            # Samples that were kept are the same objects: comparing those costs next to nothing.
+            elif family.samples == its and not stepped:
+                continue
+            self.pieces[metric] = family.update(metric, its, step)
+            changed.add(metric)
         return changed
 
     def samples(self) -> list[Sample]:
         """As they were put last."""
-        return [sample for its in self._last.values() for sample in its]
+        return [sample for family in self._families.values() for sample in family.samples]
 
     def __len__(self) -> int:
-        return sum(map(len, self._last.values()))
+        return sum([len(family.samples) for family in self._families.values()])

@@ -75,6 +75,7 @@ class Publisher:
         self._owners: dict[Hashable, OwnerLines] = {}
         self._families: dict[Metric, _Family] = {}
         self._order: list[Metric] = []
+        self._series = 0
         self.version = Version(0, 0.0, 0)
         self.render_seconds = 0.0
         """How long the last version took to make."""
@@ -98,7 +99,8 @@ class Publisher:
         """From now on these are the samples of `owner`."""
         with self._lock:
             self._dirty[owner] = samples
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
 
     def drop(self, owner: Hashable) -> None:
         """From now on `owner` has no samples."""
@@ -172,12 +174,15 @@ class Publisher:
             if lines is None:
                 return
             changed = set(lines.pieces)
+            self._series -= len(lines)
             del self._owners[owner]
             pieces: dict[Metric, bytes] = {}
         else:
             if lines is None:
                 lines = self._owners[owner] = OwnerLines()
+            self._series -= len(lines)
             changed = lines.update(lines.samples() if samples is _AS_IT_WAS else samples, step, stepped)
+            self._series += len(lines)
             pieces = lines.pieces
         for metric in changed:
             family = self._families.get(metric)
@@ -194,7 +199,7 @@ class Publisher:
     def _join(self, step: float) -> None:
         wanted = [v for v, at in list(self._wanted.items()) if time.monotonic() - at < WANTED_FOR] or [(False, False)]
         foreign = self._foreign()
-        new = Version(self.version.number + 1, step, 0)
+        new = Version(self.version.number + 1, step, self._series)
         for openmetrics in {v[0] for v in wanted}:
             parts = []
             for metric in self._order:
@@ -210,7 +215,6 @@ class Publisher:
             if (openmetrics, True) in wanted:
                 squeeze = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
                 new.bodies[openmetrics, True] = squeeze.compress(plain) + squeeze.flush()
-        new.series = sum(len(o) for o in self._owners.values())
         self.version = new
 
 
