@@ -143,8 +143,9 @@ async def connect(node: Node, statement_timeout: float) -> Connection:
         if pgconn.status == pq.ConnStatus.BAD:
             raise failures.at_connect(_message(pgconn))
         _be_verbose(pgconn)
-        pgconn.nonblocking = 1
         await connection._establish()
+        # Not before: it would clear the name of the host from what libpq has to say.
+        pgconn.nonblocking = 1
         _, refused = await connection.ask(
             b"SET default_transaction_read_only = on; SET lock_timeout = '1s'; SET client_encoding = 'UTF8';"
             b"SET DateStyle = 'ISO'; SET extra_float_digits = 1;"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import traceback
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,7 +75,9 @@ class Guard:
         if self._flight is not None:
             self._flight.cancel()
             await asyncio.wait({self._flight}, timeout=GRACE)
-            self._forget()
+            # Whatever it raises, later perhaps, is nobody's business any more.
+            self._flight.add_done_callback(_heard)
+            self._flight = None
         self._let_go()
 
     def _let_go(self) -> None:
@@ -107,8 +110,7 @@ class Guard:
 
     def _forget(self) -> None:
         if self._flight is not None and self._flight.done():
-            if not self._flight.cancelled():
-                self._flight.exception()
+            _heard(self._flight)
             self._flight = None
 
     def _judge(self, ended: asyncio.Task[Look]) -> Look | Failure:
@@ -124,9 +126,11 @@ class Guard:
             return Failure(Reason.REFUSED_VALUE, str(error))
         except asyncio.CancelledError:
             return Failure(Reason.INTERNAL, "the look cancelled itself")
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  whatever a collector raises is its own target's failure
             cause = error.__cause__ if isinstance(error, _EscapedError) and error.__cause__ else error
-            log.debug("look failed", exc_info=cause, extra={"fields": {"target": self._target.label}})
+            # Without the exception's own text, which may hold what it was about.
+            lines = "".join(traceback.format_tb(cause.__traceback__))
+            log.debug("look failed", extra={"fields": {"target": self._target.label, "where": lines}})
             return Failure(
                 Reason.INTERNAL, f"{type(cause).__name__} in collector {self._collector.name}{_where(cause)}"
             )
@@ -174,6 +178,12 @@ class Guard:
             lag = observation.reported_lag
             return None if lag is None or math.isfinite(lag) else f"the claimed lag is {lag!r}"
         return f"{type(observation).__name__} is no observation"
+
+
+def _heard(task: asyncio.Task[Look]) -> None:
+    """Keep the event loop from complaining of an exception that nobody asked for."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _EscapedError(Exception):
