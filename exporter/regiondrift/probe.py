@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from regiondrift import __version__
+from regiondrift import __version__, log
 from regiondrift.catalog import Catalog
 from regiondrift.clock import Clock
 from regiondrift.config import Configuration, ConfigurationError, load
@@ -25,6 +25,8 @@ LOOKS: Final = 3
 
 def run(config_file: Path, entry: str | None) -> int:
     """Look up to three times within two intervals and print a table. 1: certainly broken, 2: unknown, 0: neither."""
+    # What fails stands in the table.
+    log.setup("error")
     catalog = Catalog()
     try:
         configuration = load(config_file, catalog)
