@@ -10,7 +10,7 @@ from typing import Final
 
 from regiondrift import __version__, self_metrics
 from regiondrift.clock import Clock
-from regiondrift.model import Failure, Look, Moment, Plan, Reason, Sample, TargetStatus
+from regiondrift.model import Failure, Look, Metric, Moment, Plan, Reason, Sample, TargetStatus
 from regiondrift.model.status import LinkStatus
 from regiondrift.reduce import said
 from regiondrift.reduce.memory import LinkMemory, remembered
@@ -45,6 +45,15 @@ class _Record:
     notes: dict[str, str] | None = None
     waiting: Ended | None = None
     """Ended, but not settled yet."""
+    said: dict[Metric, Sample] = field(default_factory=dict)
+    """Samples that rarely change, as they were made last."""
+
+    def same(self, metric: Metric, value: float, labels: tuple[str, ...]) -> Sample:
+        """The sample of the last time if it still holds: nothing is made, compared or rendered for it."""
+        sample = self.said.get(metric)
+        if sample is None or sample.value != value:
+            sample = self.said[metric] = metric.at(value, labels)
+        return sample
 
     @property
     def name(self) -> str:
@@ -59,6 +68,7 @@ class House:
         self._plans: dict[tuple[str, str], Plan] = {}
         self._records: dict[tuple[str, str, str], _Record] = {}
         self._links: dict[tuple[str, str], LinkReducer] = {}
+        self._said: dict[tuple[str, str], dict[str, said.StateSaid]] = {}
         self._unsaved: dict[tuple[str, str], None] = {}
 
     # ---- the configuration
@@ -82,6 +92,7 @@ class House:
             elif self._links.pop(key, None):
                 self._publisher.drop(("link", *key))
         self._plans = wanted
+        self._said = {key: its for key, its in self._said.items() if key in self._links}
         records: dict[tuple[str, str, str], _Record] = {}
         for plan in wanted.values():
             for target in plan.targets:
@@ -195,9 +206,9 @@ class House:
 
     def _publish_target(self, record: _Record) -> None:
         labels = (record.plan.collector, record.name)
-        out = [self_metrics.INTERVAL.at(record.plan.interval, labels)]
+        out = [record.same(self_metrics.INTERVAL, record.plan.interval, labels)]
         if record.success is not None:
-            out.append(self_metrics.SUCCESS.at(int(record.success), labels))
+            out.append(record.same(self_metrics.SUCCESS, int(record.success), labels))
         if record.duration is not None:
             out.append(self_metrics.DURATION.at(record.duration, labels))
         if record.last_success is not None:
@@ -206,7 +217,7 @@ class House:
         self._publisher.put(("target", record.plan.collector, record.plan.entry, record.part), out + record.samples)
 
     def _publish_link(self, key: tuple[str, str], now: float) -> None:
-        self._publisher.put(("link", *key), said.samples(self._links[key], now))
+        self._publisher.put(("link", *key), said.samples(self._links[key], now, self._said.setdefault(key, {})))
 
     def publish_self(self, samples: Iterable[Sample]) -> None:
         """The exporter's own samples, beside those it says always."""
