@@ -73,6 +73,7 @@ def of_replica(replica: ReplicaStatus, objective: float | None, now: float) -> V
     bounds = exposure(replica, now)
     if objective is None:
         return Verdict.UNKNOWN if bounds.at_most is None else Verdict.UNJUDGED
+    objective += replica.intended_delay
     if bounds.at_least is not None and bounds.at_least > objective:
         return Verdict.BEHIND
     if bounds.at_most is None or bounds.at_most > objective:

@@ -45,7 +45,7 @@ def replica(
     position: int, branch: int = 1, system: str = "1", *, up: bool | None = True, floor: int | None = None, **link: bool
 ) -> Look:
     at = ReplicaPosition(History(system, branch), position, floor)
-    return Look((at, LinkState(up=up, paused=link.get("paused", False), delayed=link.get("delayed", False))))
+    return Look((at, LinkState(up=up, paused=link.get("paused", False))))
 
 
 @dataclass
@@ -453,6 +453,112 @@ def test_a_restart_that_replays_anew_lowers_the_claim_and_is_no_resync() -> None
     assert b.resyncs == 0
     w.look("b", replica(500, floor=300))
     assert w.of("b").recovery_point > early  # type: ignore[union-attr, operator]
+
+
+def copying(position: int, *receivers: str) -> Look:
+    return Look((SourcePosition(History("1", 1), position, copies=frozenset(receivers)),))
+
+
+def back(position: int, up_for: float, *known_as: str) -> Look:
+    at = ReplicaPosition(History("1", 1), position, known_as=frozenset(known_as), up_for=up_for)
+    return Look((at, LinkState(up=True)))
+
+
+def test_a_whole_copy_sent_to_a_replica_that_was_away_is_a_resync_counted_once() -> None:
+    w = Watch()
+    w.look("a", source(500))
+    w.look("b", back(500, 1000.0, "10.0.0.2"))
+    w.look("b", GONE)
+    w.look("a", copying(600, "pg_basebackup", "10.0.0.2"))
+    w.look("a", copying(700, "pg_basebackup", "10.0.0.2"))
+    w.look("a", source(700))
+    assert w.of("b").resyncs == 0  # type: ignore[union-attr]
+    w.look("b", back(650, 0.05, "10.0.0.2"))
+    b = w.of("b")
+    assert b is not None
+    assert (b.resyncs, b.recovery_point is not None) == (1, True)
+    w.look("b", back(700, 1.0, "10.0.0.2"))
+    assert w.of("b").resyncs == 1  # type: ignore[union-attr]
+
+
+def test_a_copy_taken_while_the_replica_was_up_all_along_is_no_resync() -> None:
+    w = Watch()
+    w.look("a", source(500))
+    w.look("b", back(500, 1000.0, "10.0.0.2"))
+    w.look("b", GONE)
+    w.look("a", copying(600, "10.0.0.2"))
+    w.look("b", back(500, 1001.0, "10.0.0.2"))
+    w.look("b", GONE)
+    w.look("b", back(500, 0.01, "10.0.0.2"))
+    assert w.of("b").resyncs == 0  # type: ignore[union-attr]
+
+
+def test_a_copy_for_one_of_two_that_share_an_address_tells_nothing() -> None:
+    w = Watch(("a", "b", "c"))
+    w.look("a", source(500))
+    for node in ("b", "c"):
+        w.look(node, back(500, 1000.0, "10.0.0.2"))
+        w.look(node, GONE)
+    w.look("a", copying(600, "10.0.0.2"))
+    for node in ("b", "c"):
+        w.look(node, back(600, 0.01, "10.0.0.2"))
+        assert w.of(node).resyncs == 0  # type: ignore[union-attr]
+
+
+def test_a_copy_is_remembered_over_a_restart_of_the_exporter() -> None:
+    w = Watch()
+    w.look("a", source(500))
+    w.look("b", back(500, 1000.0, "10.0.0.2"))
+    w.look("b", GONE)
+    w.look("a", copying(600, "10.0.0.2"))
+    again = w.restarted()
+    again.look("b", back(600, 0.01, "10.0.0.2"))
+    assert again.of("b").resyncs == 1  # type: ignore[union-attr]
+
+
+# ---- cascades and delays
+
+
+def hop(position: int, name: str, *feeds: str) -> Look:
+    at = ReplicaPosition(History("1", 1), position, feeds=frozenset(feeds))
+    return Look((at, LinkState(up=True, name=name, session="1")))
+
+
+def test_a_cascade_is_measured_against_the_root_and_says_which_hop_holds_it_up() -> None:
+    w = Watch(("a", "b", "c"))
+    for i in range(10):
+        w.look("a", fed(100 + i, "b"), 0.5)
+        w.look("b", hop(100 + i, "b", "c"), 0.25)
+        w.look("c", hop(100, "c"), 0.25)
+    b, c = w.of("b"), w.of("c")
+    assert b is not None
+    assert c is not None
+    assert (b.upstream, b.held_up) == ("a", None)
+    assert (c.upstream, c.held_up) == ("b", "c")
+    assert c.lag_bytes == 9
+    for i in range(10):
+        w.look("a", fed(200 + i, "b"), 0.5)
+        w.look("b", hop(109, "b", "c"), 0.25)
+        w.look("c", hop(109, "c"), 0.25)
+    assert [w.of(n).held_up for n in ("b", "c")] == ["b", "b"]  # type: ignore[union-attr]
+
+
+def test_a_way_that_nobody_tells_is_not_guessed() -> None:
+    w = Watch(("a", "b"))
+    for i in range(10):
+        w.look("a", fed(100 + i, "another"), 0.5)
+        w.look("b", hop(100, "b"), 0.5)
+    assert (w.of("b").upstream, w.of("b").held_up) == (None, None)  # type: ignore[union-attr]
+
+
+def test_an_intended_delay_is_remembered_while_the_replica_is_unseen() -> None:
+    w = healthy()
+    delayed = Look((ReplicaPosition(History("1", 1), 100), LinkState(up=True, intended_delay=3600.0)))
+    w.look("b", delayed)
+    assert w.state("b") is State.DELAYED
+    w.look("b", GONE)
+    assert w.of("b").intended_delay == 3600.0  # type: ignore[union-attr]
+    assert w.restarted().of("b").intended_delay == 3600.0  # type: ignore[union-attr]
 
 
 # ---- identity

@@ -43,7 +43,9 @@ SELECT pg_is_in_recovery(),
             ELSE ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::bigint END,
        CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END,
        pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
-       CASE WHEN pg_is_in_recovery() THEN (SELECT redo_lsn FROM pg_control_checkpoint()) END,
+       CASE WHEN pg_is_in_recovery()
+            THEN greatest((SELECT redo_lsn FROM pg_control_checkpoint()),
+                          (SELECT min_recovery_end_lsn FROM pg_control_recovery())) END,
        receiver.pid,
        receiver.status,
        CASE WHEN pg_is_in_recovery() AND pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')
@@ -56,13 +58,19 @@ SELECT pg_is_in_recovery(),
        pg_last_wal_receive_lsn(),
        receiver.sender,
        receiver.name,
-       CASE WHEN NOT pg_is_in_recovery()
-            THEN (SELECT array_to_json(array_agg(DISTINCT application_name)) FROM pg_stat_replication) END
+       senders.feeds,
+       senders.copies,
+       host(inet_server_addr()),
+       extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())
   FROM (SELECT 1) AS one
   LEFT JOIN (SELECT pid, status, received_tli, concat_ws(':', sender_host, sender_port) AS sender,
                     coalesce(substring(conninfo FROM '(?:^| )application_name=(\S+)'),
                              substring(conninfo FROM '(?:^| )fallback_application_name=(\S+)')) AS name
                FROM pg_stat_wal_receiver) AS receiver ON true
+ CROSS JOIN (SELECT json_agg(application_name) FILTER (WHERE state <> 'backup') AS feeds,
+                    array_to_json(array_agg(application_name) FILTER (WHERE state = 'backup')
+                                  || array_agg(host(client_addr)) FILTER (WHERE state = 'backup')) AS copies
+               FROM pg_stat_replication) AS senders
 """
 _PAUSED: Final = {
     130000: "CASE WHEN pg_is_wal_replay_paused() THEN 'paused' END",
@@ -93,10 +101,10 @@ def read(rows: Sequence[Sequence[str | None]], version: int) -> Look:
     if len(rows) != 1:
         raise ProbeError(Reason.PROTOCOL, f"{len(rows)} rows where one was asked for")
     row = rows[0]
-    if len(row) != 16:
-        raise ProbeError(Reason.PROTOCOL, f"{len(row)} columns where 16 were asked for")
-    in_recovery, system, branch, position, may_read, redo, pid, status, conninfo, paused, delay, lag = row[:12]
-    received, sender, name, feeds = row[12:]
+    if len(row) != 19:
+        raise ProbeError(Reason.PROTOCOL, f"{len(row)} columns where 19 were asked for")
+    in_recovery, system, branch, position, may_read, floor, pid, status, conninfo, paused, delay, lag = row[:12]
+    received, sender, name, feeds, copies, address, up_for = row[12:]
     if in_recovery not in ("t", "f") or may_read not in ("t", "f"):
         raise ProbeError(Reason.REFUSED_VALUE, "a truth value is neither true nor false")
     if may_read == "f" or (pid is not None and status is None) or (in_recovery == "t" and conninfo is None):
@@ -104,7 +112,8 @@ def read(rows: Sequence[Sequence[str | None]], version: int) -> Look:
     history = History(_identifier(system), _whole("timeline", branch, 1, _MAX_BRANCH))
     notes = {"version": f"{version // 10000}.{version % 10000}"}
     if in_recovery == "f":
-        return Look((SourcePosition(history, lsn(position), _names(feeds)),), notes={**notes, "role": "primary"})
+        source = SourcePosition(history, lsn(position), _names(feeds), _names(copies))
+        return Look((source,), notes={**notes, "role": "primary"})
     if position is None:
         raise ProbeError(Reason.REFUSED_VALUE, "a standby without a replay position")
     if received is not None:
@@ -114,12 +123,21 @@ def read(rows: Sequence[Sequence[str | None]], version: int) -> Look:
     link = LinkState(
         up=pid is not None if conninfo == "t" else None,
         paused=paused == "paused",
-        delayed=_whole("recovery_min_apply_delay", delay, 0, 2**31) > 0,
+        intended_delay=_whole("recovery_min_apply_delay", delay, 0, 2**31) / 1000,
         name=name,
         session=pid,
-        reported_lag=_seconds(lag),
+        reported_lag=_seconds("the claimed lag", lag),
     )
-    return Look((ReplicaPosition(history, lsn(position), lsn(redo)), link), notes={**notes, "role": "standby"})
+    replica = ReplicaPosition(
+        history,
+        lsn(position),
+        lsn(floor),
+        feeds=_names(feeds),
+        copies=_names(copies),
+        known_as=frozenset(n for n in (name, address) if n),
+        up_for=_seconds("the uptime", up_for),
+    )
+    return Look((replica, link), notes={**notes, "role": "standby"})
 
 
 def lsn(text: str | None) -> int:
@@ -155,8 +173,8 @@ def _names(text: str | None) -> frozenset[str]:
     return frozenset(n for n in names if n)
 
 
-def _seconds(text: str | None) -> float | None:
-    """The lag that the server claims; None where it claims none, or one below zero by a clock that is behind."""
+def _seconds(what: str, text: str | None) -> float | None:
+    """A span that the server claims; None where it claims none, or one below zero by a clock that was set back."""
     if text is None:
         return None
     try:
@@ -164,7 +182,7 @@ def _seconds(text: str | None) -> float | None:
     except ValueError:
         value = math.nan
     if not abs(value) <= _MAX_LAG:
-        raise ProbeError(Reason.REFUSED_VALUE, f"the claimed lag is {_shown(text)}")
+        raise ProbeError(Reason.REFUSED_VALUE, f"{what} is {_shown(text)}")
     return value if value >= 0 else None
 
 

@@ -39,6 +39,8 @@ class SourcePosition:
     position: Position
     feeds: frozenset[str] = frozenset()
     """Names under which replicas are connected to it (PostgreSQL: ``application_name`` of its WAL senders)."""
+    copies: frozenset[str] = frozenset()
+    """Names and addresses that it is sending a whole copy to now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,13 @@ class ReplicaPosition:
     floor: Position | None = None
     """A position that only grows as long as this is the same copy (PostgreSQL: the redo point of its last restart
     point). One below an earlier one proves that the copy was replaced by an older one."""
+    feeds: frozenset[str] = frozenset()
+    """As of a source: replicas that it feeds in turn."""
+    copies: frozenset[str] = frozenset()
+    known_as: frozenset[str] = frozenset()
+    """Names and addresses under which a copy that is sent to it shows at the other end."""
+    up_for: float | None = None
+    """Seconds since its server came up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,8 @@ class LinkState:
 
     up: bool | None = None
     paused: bool = False
-    delayed: bool = False
+    intended_delay: float = 0.0
+    """Seconds that it is configured to stay behind."""
     failed: bool = False
     """The system itself reports the replication as failed."""
     name: str | None = None

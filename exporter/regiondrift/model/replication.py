@@ -70,6 +70,23 @@ REPORTED_LAG: Final = Metric(
     REPLICA_LABELS,
     unit="seconds",
 )
+INTENDED_DELAY: Final = Metric(
+    "regiondrift_replication_intended_delay_seconds",
+    "How far the replica is configured to stay behind, as last seen; absent without one. The objective applies beyond it.",
+    REPLICA_LABELS,
+    unit="seconds",
+)
+UPSTREAM: Final = Metric(
+    "regiondrift_replication_upstream_info",
+    "Node that feeds the replica, where a node of the link says so; always 1.",
+    (*REPLICA_LABELS, "upstream"),
+    unit="info",
+)
+HELD_UP: Final = Metric(
+    "regiondrift_replication_held_up",
+    "First node on the way from the source to a replica whose recovery point is older than three intervals; absent while there is none.",
+    (*REPLICA_LABELS, "hop"),
+)
 RESYNCS: Final = Metric(
     "regiondrift_replication_resyncs_total",
     "Times that the replica's copy was found replaced by an older or a new one.",
@@ -102,6 +119,9 @@ REPLICATION: Final = (
     STATE,
     LAG_BYTES,
     REPORTED_LAG,
+    INTENDED_DELAY,
+    UPSTREAM,
+    HELD_UP,
     RESYNCS,
     FAILOVERS,
     FAILOVER_POINT,

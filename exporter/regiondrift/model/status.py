@@ -40,6 +40,11 @@ class ReplicaStatus:
     lag_bytes: int | None
     reported_lag: float | None
     resyncs: int
+    intended_delay: float = 0.0
+    """Seconds; the objective applies beyond it."""
+    upstream: str | None = None
+    held_up: str | None = None
+    """Node at which it is held up on its way from the source."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,11 @@ class NodeMemory:
     diverged: bool = False
     resyncing: bool = False
     resyncs: int = 0
+    known_as: frozenset[str] = frozenset()
+    """Names and addresses under which it was last seen."""
+    copied_at: Moment | None = None
+    """When it was last seen that a whole copy is sent to it, while it was unseen itself."""
+    intended_delay: float = 0.0
 
 
 @dataclass(slots=True)
@@ -92,6 +97,9 @@ class LinkMemory:
                         "diverged": n.diverged,
                         "resyncing": n.resyncing,
                         "resyncs": n.resyncs,
+                        "known_as": sorted(n.known_as),
+                        "copied_at": moment(n.copied_at),
+                        "intended_delay": n.intended_delay,
                     }
                     for name, n in self.nodes.items()
                 },
@@ -139,6 +147,9 @@ def remembered(
             diverged=n["diverged"],
             resyncing=n["resyncing"],
             resyncs=n["resyncs"],
+            known_as=frozenset(n["known_as"]),
+            copied_at=past(n["copied_at"]),
+            intended_delay=n["intended_delay"],
         )
     last = float("-inf")
     for number, row in rows:

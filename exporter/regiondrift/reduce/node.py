@@ -53,13 +53,25 @@ class View:
             self.fed, self.cut = None, False
 
     @property
+    def feeds(self) -> frozenset[str]:
+        """Names of those that it feeds."""
+        at = self.source or self.replica
+        return at.feeds if at else frozenset()
+
+    @property
+    def copies(self) -> frozenset[str]:
+        """Whom it is sending a whole copy to."""
+        at = self.source or self.replica
+        return at.copies if at else frozenset()
+
+    @property
     def own_word(self) -> State | None:
         """The state that follows from what the replica, or the other end of its link, says itself."""
         for holds, state in (
             (self.link.up is False or self.cut, State.DISCONNECTED),
             (self.link.failed, State.ERROR),
             (self.link.paused, State.PAUSED),
-            (self.link.delayed, State.DELAYED),
+            (self.link.intended_delay > 0, State.DELAYED),
         ):
             if holds:
                 return state

@@ -51,6 +51,9 @@ class ReplicaNow:
     behind_since: Moment | None
     lag_bytes: int | None
     reported_lag: float | None
+    intended_delay: float
+    upstream: str | None
+    held_up: str | None
     resyncs: int
 
 
@@ -132,6 +135,7 @@ class LinkReducer:
         view.take(pending.look, pending.asked, pending.answered)
         if view.replica is not None:
             self._remember_replica(node, view.replica)
+        self._notice_copies(view)
         self._find_source()
         if view.source is not None and node == memory.source and not self._split():
             self._sample(view, view.source)
@@ -140,15 +144,16 @@ class LinkReducer:
         return None
 
     def _remember_replica(self, node: str, at: ReplicaPosition) -> None:
-        mine = self.memory.node(node)
+        mine, view = self.memory.node(node), self._views[node]
+        mine.known_as, mine.intended_delay = at.known_as or mine.known_as, view.link.intended_delay
         same = mine.floor_history == at.history
-        if at.floor is not None and same and mine.floor is not None and not mine.floor <= at.floor:
-            # Nothing but an older copy in the place of the one we knew can make it shrink.
+        shrank = same and at.floor is not None and mine.floor is not None and not mine.floor <= at.floor
+        if shrank or self._was_copied(mine, view, at):
+            # Nothing but another copy in the place of the one we knew explains it.
             mine.proven, mine.held, mine.history = None, None, None
-            mine.resyncs += 1
-            mine.resyncing = True
-            mine.floor, mine.branch = at.floor, at.history.branch
-        elif at.floor is not None and (not same or mine.floor is None or mine.floor <= at.floor):
+            mine.resyncs, mine.resyncing = mine.resyncs + 1, True
+            mine.floor, mine.floor_history, mine.branch = at.floor, at.history, at.history.branch
+        elif at.floor is not None:
             mine.floor, mine.floor_history = at.floor, at.history
         mine.branch = max(mine.branch, at.history.branch)
         source = self._seen_source()
@@ -156,6 +161,19 @@ class LinkReducer:
             there = source.source.history
             if at.history.branch <= there.branch and not self._left_behind(mine, at):
                 mine.diverged, mine.branch = False, at.history.branch
+
+    def _was_copied(self, mine: NodeMemory, view: View, at: ReplicaPosition) -> bool:
+        """A whole copy was sent to it while it was away, and it came up after that."""
+        copied_at, mine.copied_at = mine.copied_at, None
+        return copied_at is not None and at.up_for is not None and view.answered - at.up_for >= copied_at
+
+    def _notice_copies(self, view: View) -> None:
+        """Who of those that are away is being sent a whole copy? An address that two of them share tells nothing."""
+        away = [(name, self.memory.node(name)) for name, v in self._views.items() if v.looked and not v.seen]
+        for receiver in view.copies:
+            known = [mine for _, mine in away if receiver in mine.known_as]
+            if len(known) == 1:
+                known[0].copied_at = Moment(view.answered)
 
     def _find_source(self) -> None:
         memory, writers = self.memory, self._writers()
@@ -193,13 +211,17 @@ class LinkReducer:
         """When a replica does not know yet that its link is down, the source may: it no longer feeds a session that it
         was seen to feed. Names that two nodes share tell nothing, nor does a session that something else feeds."""
         name, session = view.link.name, view.link.session
-        shared = any(other.link.name == name for key, other in self._views.items() if key != node)
-        if name is None or session is None or shared:
+        if name is None or session is None or self._shared(node):
             return
         if name in at.feeds:
             view.fed, view.cut = session, False
         elif view.fed == session:
             view.cut = True
+
+    def _shared(self, node: str) -> bool:
+        """Whether another node is connected under the same name."""
+        name = self._views[node].link.name
+        return any(other.link.name == name for key, other in self._views.items() if key != node)
 
     def _left_behind(self, mine: NodeMemory, replica: ReplicaPosition) -> bool:
         """It is on an older branch, and past the point where the source's branch left that one.
@@ -286,6 +308,26 @@ class LinkReducer:
             return State.UNKNOWN
         return State.CATCHING_UP if now - mine.proven > LATE * self._plan.interval else State.STREAMING
 
+    def _upstream(self, node: str) -> str | None:
+        """The node that says it feeds this one, if names tell it for certain."""
+        name = self._views[node].link.name
+        if name is None or self._shared(node):
+            return None
+        feeding = [other for other, view in self._views.items() if other != node and name in view.feeds]
+        return feeding[0] if len(feeding) == 1 else None
+
+    def _held_up(self, node: str, now: float) -> str | None:
+        """The first node on the way from the source whose recovery point is late, if that way is known."""
+        way, at = [node], self._upstream(node)
+        while at is not None and at != self.memory.source and at not in way:
+            way.insert(0, at)
+            at = self._upstream(at)
+        if at is None or at != self.memory.source:
+            return None
+        late = LATE * self._plan.interval
+        proven = [(name, self.memory.node(name).proven) for name in way]
+        return next((name for name, t in proven if t is None or now - t > late), None)
+
     def _behind_since(self, view: View) -> Moment | None:
         at = view.replica
         if at is None or self._split() or at.history != self.memory.history:
@@ -337,6 +379,9 @@ class LinkReducer:
                 behind_since=self._behind_since(view),
                 lag_bytes=self._lag_bytes(view),
                 reported_lag=view.link.reported_lag,
+                intended_delay=mine.intended_delay,
+                upstream=self._upstream(name),
+                held_up=self._held_up(name, now),
                 resyncs=mine.resyncs,
             )
 

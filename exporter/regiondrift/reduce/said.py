@@ -8,7 +8,6 @@ from regiondrift.model import LinkStatus, Moment, ReplicaStatus, Sample, State
 from regiondrift.model import replication as family
 from regiondrift.reduce.recovery import LinkReducer
 
-
 StateSaid = tuple[State, tuple[str, ...], tuple[Sample, ...]]
 """A replica's state, its labels, and the samples that said so."""
 
@@ -41,9 +40,14 @@ def samples(link: LinkReducer, now: float, before: dict[str, StateSaid] | None =
             (family.BEHIND_SINCE, r.behind_since),
             (family.LAG_BYTES, r.lag_bytes),
             (family.REPORTED_LAG, r.reported_lag),
+            (family.INTENDED_DELAY, r.intended_delay or None),
         ):
             if value is not None:
                 out.append(metric.at(value, values))
+        if r.upstream is not None:
+            out.append(family.UPSTREAM.at(1, (*values, r.upstream)))
+        if r.held_up is not None:
+            out.append(family.HELD_UP.at(1, (*values, r.held_up)))
     return out
 
 
@@ -74,6 +78,9 @@ def status(link: LinkReducer, now: float, wall: Callable[[float], float]) -> Lin
                 behind_since=at(r.behind_since),
                 lag_bytes=r.lag_bytes,
                 reported_lag=r.reported_lag,
+                intended_delay=r.intended_delay,
+                upstream=r.upstream,
+                held_up=r.held_up,
                 resyncs=r.resyncs,
             )
             for r in link.replicas(now)

@@ -118,12 +118,12 @@ ABSURD: dict[str, tuple[Script, Reason]] = {
     "no version": (is_version(None), Reason.PROTOCOL),
     "a version that is none": (is_version("latest"), Reason.PROTOCOL),
     # in the place of our row
-    "no row": (answers(description(16) + COMPLETE + READY), Reason.PROTOCOL),
-    "two rows": (answers(description(16) + data(PRIMARY) * 2 + COMPLETE + READY), Reason.PROTOCOL),
-    "too few columns": (answers(answer(PRIMARY[:15])), Reason.PROTOCOL),
+    "no row": (answers(description(len(PRIMARY)) + COMPLETE + READY), Reason.PROTOCOL),
+    "two rows": (answers(description(len(PRIMARY)) + data(PRIMARY) * 2 + COMPLETE + READY), Reason.PROTOCOL),
+    "too few columns": (answers(answer(PRIMARY[:-1])), Reason.PROTOCOL),
     "too many columns": (answers(answer([*PRIMARY, "1"])), Reason.PROTOCOL),
     "60,000 columns": (answers(answer(nulls(60_000))), Reason.PROTOCOL),
-    "a row unlike its description": (answers(description(16) + data(PRIMARY[:3]) + COMPLETE + READY), Reason.PROTOCOL),
+    "a row unlike its description": (answers(description(len(PRIMARY)) + data(PRIMARY[:3]) + COMPLETE + READY), Reason.PROTOCOL),
     "a row without description": (answers(data(PRIMARY) + COMPLETE + READY), Reason.PROTOCOL),
     "nothing at all": (answers(READY), Reason.PROTOCOL),
     "an empty statement": (answers(message(b"I") + READY), Reason.PROTOCOL),
@@ -132,15 +132,15 @@ ABSURD: dict[str, tuple[Script, Reason]] = {
     "a message that does not exist": (answers(message(b"?", b"xyz") + READY), Reason.PROTOCOL),
     "a field longer than its row": (answers(description(1) + message(b"D", struct.pack("!Hi", 1, 99)) + READY), Reason.PROTOCOL),
     "a field of negative length": (answers(description(1) + message(b"D", struct.pack("!Hi", 1, -7)) + READY), Reason.PROTOCOL),
-    "nulls": (answers(answer(nulls(16))), Reason.REFUSED_VALUE),
-    "absurd text": (answers(answer(["NaN"] * 16)), Reason.REFUSED_VALUE),
-    "bytes that are no text": (answers(answer([b"\xff\xfe\x80"] * 16)), Reason.REFUSED_VALUE),
-    "zero bytes": (answers(answer([b"f\0f"] * 16)), Reason.REFUSED_VALUE),
+    "nulls": (answers(answer(nulls(len(PRIMARY)))), Reason.REFUSED_VALUE),
+    "absurd text": (answers(answer(["NaN"] * len(PRIMARY))), Reason.REFUSED_VALUE),
+    "bytes that are no text": (answers(answer([b"\xff\xfe\x80"] * len(PRIMARY))), Reason.REFUSED_VALUE),
+    "zero bytes": (answers(answer([b"f\0f"] * len(PRIMARY))), Reason.REFUSED_VALUE),
     "an error that is none": (answers(message(b"E", b"\0") + READY), Reason.PROTOCOL),
     "its own fault": (answers(error("XX000", "cache lookup failed", "ERROR") + READY), Reason.PROTOCOL),
     "a shutdown": (answers(error("57P01", "terminating connection"), then_close=True), Reason.UNREACHABLE),
     "a conflict with recovery": (answers(error("40001", "conflict with recovery", "ERROR") + READY), Reason.OVERLOADED),
-    "its end in the middle of a row": (answers(description(16) + data(PRIMARY)[:20], then_close=True), Reason.UNREACHABLE),
+    "its end in the middle of a row": (answers(description(len(PRIMARY)) + data(PRIMARY)[:20], then_close=True), Reason.UNREACHABLE),
     # without end
     "one field of a gigabyte, announced": (answers(description(1) + DATA_OF_HUGE_LENGTH), Reason.TIMEOUT),
 }  # fmt: skip
@@ -313,7 +313,7 @@ def flood(opening: bytes, again: bytes, *, in_greeting: bool = False) -> Script:
 
 
 FLOODS = {
-    "rows": flood(description(16), data(PRIMARY)),
+    "rows": flood(description(len(PRIMARY)), data(PRIMARY)),
     "results": flood(b"", answer(PRIMARY)[: -len(READY)]),
     "one field": flood(description(1) + DATA_OF_HUGE_LENGTH, b"x"),
     "notices": flood(b"", error("00000", "all is well", "NOTICE", b"N")),

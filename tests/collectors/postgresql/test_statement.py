@@ -13,8 +13,8 @@ from regiondrift.model import History, LinkState, ProbeError, Reason, ReplicaPos
 from regiondrift_collectors.postgresql.statement import lsn, read, statement
 
 COLUMNS = (
-    "in_recovery", "system", "branch", "position", "may_read", "redo", "pid", "status",
-    "conninfo", "paused", "delay", "lag", "received", "sender", "name", "feeds",
+    "in_recovery", "system", "branch", "position", "may_read", "floor", "pid", "status",
+    "conninfo", "paused", "delay", "lag", "received", "sender", "name", "feeds", "copies", "address", "up_for",
 )  # fmt: skip
 
 PRIMARY: dict[str, str | None] = {
@@ -30,7 +30,7 @@ PRIMARY: dict[str, str | None] = {
 STANDBY: dict[str, str | None] = {
     **PRIMARY,
     "in_recovery": "t",
-    "redo": "16/B0000028",
+    "floor": "16/B0000028",
     "pid": "4711",
     "status": "streaming",
     "conninfo": "t",
@@ -39,6 +39,8 @@ STANDBY: dict[str, str | None] = {
     "received": "16/B374D900",
     "sender": "10.0.0.1:5432",
     "name": "amsterdam",
+    "address": "10.0.0.2",
+    "up_for": "86400.5",
 }
 HERE = History("7549262912316350501", 3)
 LINKED = LinkState(up=True, name="amsterdam", session="4711", reported_lag=0.25)
@@ -64,7 +66,14 @@ def test_a_primary_is_a_source() -> None:
 def test_a_standby_is_a_replica_and_has_a_word_on_its_link() -> None:
     look = read([row(STANDBY)], 150004)
     assert look.observations == (
-        ReplicaPosition(HERE, 0x16B374D848, 0x16B0000028),
+        ReplicaPosition(
+            HERE,
+            0x16B374D848,
+            0x16B0000028,
+            feeds=frozenset({"amsterdam", "rome"}),
+            known_as=frozenset({"amsterdam", "10.0.0.2"}),
+            up_for=86400.5,
+        ),
         LINKED,
     )
     assert look.notes == {
@@ -82,7 +91,7 @@ def test_a_standby_is_a_replica_and_has_a_word_on_its_link() -> None:
         ({"pid": None, "status": None, "conninfo": "f"}, replace(LINKED, up=None, session=None)),
         ({"paused": "paused"}, replace(LINKED, paused=True)),
         ({"paused": "pause requested"}, LINKED),
-        ({"delay": "3600000"}, replace(LINKED, delayed=True)),
+        ({"delay": "3600000"}, replace(LINKED, intended_delay=3600.0)),
         ({"lag": None}, replace(LINKED, reported_lag=None)),
         ({"lag": "-3.5"}, replace(LINKED, reported_lag=None)),
     ],
@@ -138,7 +147,7 @@ def test_a_timeline_is_a_number_of_32_bits_from_1(value: str | None) -> None:
     "value",
     [None, *ABSURD, "/", "0/0", "1/", "/1", "-1/0", "0/-1", "+1/1", "1/+1", "1 /1", "1/1/1", "1_1/1", "0x1/1", "123456789/0", "1/123456789", "G/1"],
 )  # fmt: skip
-@pytest.mark.parametrize(("kind", "column"), [(PRIMARY, "position"), (STANDBY, "position"), (STANDBY, "redo")])
+@pytest.mark.parametrize(("kind", "column"), [(PRIMARY, "position"), (STANDBY, "position"), (STANDBY, "floor")])
 def test_a_position_is_two_hexadecimal_halves_and_never_nothing(
     kind: dict[str, str | None], column: str, value: str | None
 ) -> None:
@@ -161,12 +170,18 @@ def test_a_truth_value_is_t_or_f(column: str, value: str | None) -> None:
     assert reason(row(PRIMARY, **{column: value})) is Reason.REFUSED_VALUE
 
 
-@pytest.mark.parametrize("answer", [[], ["t"], row(PRIMARY)[:15], [*row(PRIMARY), None]])
+@pytest.mark.parametrize("answer", [[], ["t"], row(PRIMARY)[:-1], [*row(PRIMARY), None]])
 def test_another_number_of_columns_is_not_our_answer(answer: list[str | None]) -> None:
     assert reason(answer) is Reason.PROTOCOL
 
 
-@given(st.lists(st.one_of(st.none(), st.sampled_from(["t", "f", *ABSURD]), st.text()), min_size=16, max_size=16))
+@given(
+    st.lists(
+        st.one_of(st.none(), st.sampled_from(["t", "f", *ABSURD]), st.text()),
+        min_size=len(COLUMNS),
+        max_size=len(COLUMNS),
+    )
+)
 def test_no_row_at_all_raises_anything_but_a_classified_failure(answer: list[str | None]) -> None:
     try:
         read([answer], 180006)
