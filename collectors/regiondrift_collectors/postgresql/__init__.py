@@ -19,7 +19,7 @@ from regiondrift.model import (
     SourcePosition,
     Target,
 )
-from regiondrift_collectors.postgresql import statement
+from regiondrift_collectors.postgresql import receiver, statement
 from regiondrift_collectors.postgresql.connection import Connection, Rows, connect, files
 from regiondrift_collectors.postgresql.options import Options
 from regiondrift_collectors.postgresql.section import Section, Server
@@ -28,7 +28,7 @@ STATEMENT_TIMEOUT: Final = 10.0
 """Seconds, on the server: a statement of ours ends there even if we cannot tell it to. The deadline of a look is shorter
 or not, as configured."""
 
-SECTIONS: Final[tuple[Section, ...]] = ()
+SECTIONS: Final[tuple[Section, ...]] = (receiver.SECTION,)
 """In the order in which they are asked."""
 
 
@@ -82,4 +82,10 @@ def _everything(version: int) -> tuple[bytes, tuple[Section, ...]]:
     return text.encode(), tuple(section for section, _ in asked)
 
 
-COLLECTOR = Collector(name="postgresql", options=Options, plan=plan, look=look)
+COLLECTOR = Collector(
+    name="postgresql",
+    options=Options,
+    plan=plan,
+    look=look,
+    metrics=tuple(metric for section in SECTIONS for metric in section.metrics),
+)

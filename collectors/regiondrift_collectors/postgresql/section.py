@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from regiondrift.model import Moment, Observation
+from regiondrift.model import Metric, Moment, Observation
 from regiondrift_collectors.postgresql.connection import Rows
 
 
@@ -43,3 +43,5 @@ class Section:
     read: Callable[[Rows, Server], Iterable[Observation]]
     """Raises:
         ProbeError, RefusedValueError: the rows cannot be true; only this section's part is unknown then."""
+    metrics: tuple[Metric, ...] = ()
+    """The families that it may say something of."""
