@@ -30,6 +30,15 @@ _VERBOSE: Final = 2
 MOST_BYTES: Final = 1 << 20
 """Of one connecting or one answer; ours take a few thousand. libpq would gather all that comes until the deadline."""
 
+_SESSION: Final = {
+    "default_transaction_read_only": "on",
+    "lock_timeout": "1s",
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO",
+    "extra_float_digits": "1",
+}
+_GO_DIRECTLY: Final = "give the address of PostgreSQL itself in conninfo"
+
 _names = Bulkhead()
 """For getaddrinfo: libpq would resolve on the event loop, and the default executor is everybody's."""
 
@@ -108,6 +117,23 @@ class Connection:
             if first.startswith(b"S") and len(first) > 1:
                 raise ProbeError(Reason.PROTOCOL, f"the server begins with {first!r}")
 
+    async def _settle_in(self, statement_timeout: float) -> None:
+        """Make the session read-only and impatient, unless there is no session: a pooler lends others' for one statement,
+        and would pass on to them what we set. It is told by the process that answers, which is not the one it named."""
+        pgconn = self._pgconn
+        if (pgconn.parameter_status(b"server_version") or b"").endswith(b"bouncer"):
+            raise ProbeError(Reason.PROTOCOL, f"this is PgBouncer's own console: {_GO_DIRECTLY}")
+        settings = {**_SESSION, "statement_timeout": f"{max(int(statement_timeout * 1000), 1)}ms"}
+        calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+        itself = f"pg_backend_pid() = {pgconn.backend_pid}"
+        results, refused = await self.ask(
+            f"SELECT pg_backend_pid(), CASE WHEN {itself} THEN concat({calls}) END".encode()
+        )
+        if refused is not None:
+            raise refused
+        if not results or not results[0] or results[0][0][:1] != [str(pgconn.backend_pid)]:
+            raise ProbeError(Reason.PROTOCOL, f"a pooler such as PgBouncer answers for the server: {_GO_DIRECTLY}")
+
     async def _readable(self) -> None:
         """Until there is something to read; what waits to be read counts."""
         descriptor = self._pgconn.socket
@@ -146,13 +172,7 @@ async def connect(node: Node, statement_timeout: float) -> Connection:
         await connection._establish()
         # Not before: it would clear the name of the host from what libpq has to say.
         pgconn.nonblocking = 1
-        _, refused = await connection.ask(
-            b"SET default_transaction_read_only = on; SET lock_timeout = '1s'; SET client_encoding = 'UTF8';"
-            b"SET DateStyle = 'ISO'; SET extra_float_digits = 1;"
-            + f"SET statement_timeout = '{max(int(statement_timeout * 1000), 1)}ms'".encode()
-        )
-        if refused is not None:
-            raise refused
+        await connection._settle_in(statement_timeout)
     except OSError as error:
         connection.close()
         raise ProbeError(Reason.UNREACHABLE, error.strerror or str(error)) from None

@@ -40,6 +40,10 @@ _BY_CLASS: Final = {
 # At connect libpq tells the SQLSTATE only inside its text, and only if asked to be verbose ("FATAL:  28P01: ...").
 _STATE: Final = re.compile(r":\s+([0-9A-Z]{5}):\s")
 
+_PGBOUNCER: Final = "08P01"
+"""All that it refuses itself has this state."""
+_CREDENTIALS: Final = re.compile(r"authentication failed|no such user|password", re.IGNORECASE)
+
 _ATTEMPT: Final = re.compile(r'connection to server (?:at|on socket) ".*?"(?: \([^)]*\))?(?:, port [0-9]+)? failed: ')
 """How libpq begins what it says of one address; what stands in it are names, not complaints."""
 
@@ -80,7 +84,8 @@ def at_connect(message: str) -> ProbeError:
     last = _ATTEMPT.split(message)[-1]
     states = _STATE.findall(last)
     if states:
-        return ProbeError(of_state(states[-1]), one_line(message))
+        lets_nobody_in = states[-1] == _PGBOUNCER and _CREDENTIALS.search(last)
+        return ProbeError(Reason.AUTHENTICATION if lets_nobody_in else of_state(states[-1]), one_line(message))
     words = one_line(last)
     reason = next((reason for pattern, reason in _BY_WORDS if pattern.search(words)), Reason.PROTOCOL)
     return ProbeError(reason, one_line(message))
