@@ -323,6 +323,21 @@ def test_every_node_seen_and_none_accepting_writes_is_no_source() -> None:
     assert w.of("b").recovery_point == proven  # type: ignore[union-attr]
 
 
+def test_a_replica_that_knows_its_branch_from_its_link_alone_keeps_it_when_the_link_is_cut() -> None:
+    w = healthy()
+    w.look("a", GONE)
+    w.look("b", source(110, branch=2))
+    w.look("a", replica(110, branch=2, floor=90))
+    w.look("b", source(120, branch=2))
+    w.look("a", replica(110, branch=1, floor=90, up=False))
+    w.look("b", source(130, branch=2))
+    a = w.of("a")
+    assert a is not None
+    assert (a.state, a.lag_bytes, a.behind_since is None) == (State.DISCONNECTED, 20, False)
+    w.look("a", replica(110, branch=1, floor=95, up=False))
+    assert w.of("a").lag_bytes is None, "another copy, and nobody knows of which branch"  # type: ignore[union-attr]
+
+
 def test_positions_of_two_branches_are_never_compared() -> None:
     w = Watch(("a", "b", "c"))
     w.look("a", source(100))

@@ -7,7 +7,7 @@ the source by then is on the replica. It needs no clock but ours and writes noth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
 
@@ -142,6 +142,18 @@ class LinkReducer:
         elif view.replica is not None:
             self._prove(node, view)
         return None
+
+    def _on_its_branch(self, node: str, at: ReplicaPosition) -> ReplicaPosition:
+        """What it says, on the branch that it is known to follow.
+
+        A replica that has followed a new branch for a short while may know it from its link alone, and forget it with
+        the link; whether it is the same copy still, its floor tells.
+        """
+        mine = self.memory.node(node)
+        known = mine.floor_history
+        if known is None or at.floor is None or at.floor != mine.floor or known.branch <= at.history.branch:
+            return at
+        return replace(at, history=known)
 
     def _remember_replica(self, node: str, at: ReplicaPosition) -> None:
         mine, view = self.memory.node(node), self._views[node]
