@@ -33,6 +33,7 @@ class _Record:
     plan: Plan
     part: str
     region: str
+    node: bool = True
     tried: bool = False
     """A first look has ended."""
     success: bool | None = None
@@ -98,8 +99,8 @@ class House:
             for target in plan.targets:
                 key3 = (plan.collector, plan.entry, target.part)
                 record = self._records.pop(key3, None)
-                if record is None or record.region != target.region:
-                    record = _Record(plan, target.part, target.region)
+                if record is None or record.region != target.region or record.node is not target.node:
+                    record = _Record(plan, target.part, target.region, target.node)
                 record.plan = plan
                 records[key3] = record
         for key3 in self._records:
@@ -107,7 +108,8 @@ class House:
         self._records = records
         for record in records.values():
             self._publish_target(record)
-        for key in self._links:
+        for key, link in self._links.items():
+            link.complete = self._complete(key)
             self._publish_link(key, now)
 
     def _remembered(self, plan: Plan, now: float) -> LinkMemory:
@@ -132,8 +134,11 @@ class House:
             return
         record.tried = True
         link = self._links.get(key[:2])
-        if link is None:
+        if link is None or not record.node:
             self._settle(record, ended, None)
+            if link is not None:
+                link.complete = self._complete(key[:2])
+                self._publish_link(key[:2], self._clock.now())
             return
         record.waiting = ended
         for settled in self._judged(link, record, ended):
@@ -143,6 +148,11 @@ class House:
                 self._settle(its, waiting, settled.failure)
         self._unsaved[key[:2]] = None
         self._publish_link(key[:2], self._clock.now())
+
+    def _complete(self, key: tuple[str, str]) -> bool:
+        """Whoever knows which nodes an entry has was asked, and told all."""
+        plan = self._plans[key]
+        return all(self._records[(*key, t.part)].success for t in plan.targets if not t.node)
 
     def _judged(self, link: LinkReducer, record: _Record, ended: Ended) -> list[Settled]:
         try:
@@ -248,6 +258,7 @@ class House:
                 failure=r.failure,
                 failing_since=at(r.failing_since),
                 notes=r.notes,
+                node=r.node,
             )
 
     def links(self) -> Iterator[LinkStatus]:

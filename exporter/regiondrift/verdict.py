@@ -94,9 +94,11 @@ def of_link(link: LinkStatus, now: float, expected: int = 0) -> Verdict:
 
 
 def expected_replicas(targets: Iterable[TargetStatus]) -> dict[tuple[str, str], int]:
-    """Replicas that each link, named by system and entry, should have: its nodes less one."""
-    nodes = Counter((target.collector, target.entry) for target in targets)
-    return {link: n - 1 for link, n in nodes.items()}
+    """Replicas that each link, named by system and entry, should have: its nodes less one; one where no node is known yet."""
+    nodes: Counter[tuple[str, str]] = Counter()
+    for target in targets:
+        nodes[target.collector, target.entry] += target.node
+    return {link: n - 1 if n else 1 for link, n in nodes.items()}
 
 
 Judged: TypeAlias = tuple[LinkStatus, Verdict, int]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regiondrift.model.metric import Metric, Moment
-from regiondrift.model.observation import Look, Position
+from regiondrift.model.observation import Look, Member, Position
 from regiondrift.model.options import EntryOptions
 
 
@@ -30,6 +30,8 @@ class Target:
     """The collector's own frozen options of this part."""
     files: tuple[str, ...] = ()
     """Files it depends on (passwords, certificates): a change of one ends a backoff."""
+    node: bool = True
+    """It takes part in the entry's link. One that does not is asked for what else belongs to the entry (`Members`)."""
 
     @property
     def label(self) -> str:
@@ -104,3 +106,9 @@ class Collector:
     """The families that its samples may belong to, beside those of the reducers."""
     interval: float = 15.0
     timeout: float = 10.0
+    member: Callable[[Target, Member], Target | None] | None = None
+    """From what a look at a target found to belong to its entry to what is looked at. Pure. None: it needs no look.
+
+    Raises:
+        RefusedValueError: it cannot be looked at.
+    """

@@ -79,7 +79,27 @@ class LinkState:
     """Seconds, as the system claims; exported for comparison and never used to decide."""
 
 
-Observation: TypeAlias = Sample | SourcePosition | ReplicaPosition | LinkState
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Something that belongs to the entry, as somebody who knows says."""
+
+    name: str
+    """Its target's part."""
+    about: str
+    """What the collector makes a target of: an address. It is kept in the state file, so it holds no secret. Empty: that
+    is not known now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """All that belongs to the entry. One that is named no more stays known: that is how a crash looks from here."""
+
+    members: tuple[Member, ...]
+    forget_after: float | None = None
+    """Seconds after which one that is named no more is let go; None: never."""
+
+
+Observation: TypeAlias = Sample | SourcePosition | ReplicaPosition | LinkState | Members
 
 
 @dataclass(frozen=True, slots=True)

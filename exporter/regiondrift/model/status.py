@@ -24,6 +24,8 @@ class TargetStatus:
     failure: Failure | None = None
     failing_since: float | None = None
     notes: Mapping[str, str] | None = None
+    node: bool = True
+    """As of the `Target`."""
 
 
 @dataclass(frozen=True, slots=True)

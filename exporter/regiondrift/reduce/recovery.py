@@ -71,6 +71,8 @@ class LinkReducer:
         if plan.link is None:
             raise TypeError(f"{plan.entry} is no link")
         self.memory = memory
+        self.complete = True
+        """Nobody who knows the nodes is unseen: there can be no others."""
         self._pending: dict[str, _Pending] = {}
         self._views: dict[str, View] = {}
         self._started = now
@@ -81,7 +83,7 @@ class LinkReducer:
         assert plan.link is not None
         self._plan: Plan = plan
         self._link: Link = plan.link
-        self._regions = {t.part: t.region for t in plan.targets}
+        self._regions = {t.part: t.region for t in plan.targets if t.node}
         self._views = {name: self._views.get(name) or View(state_since=self._started) for name in self._regions}
         self._pending = {name: p for name, p in self._pending.items() if name in self._regions}
         for name in [n for n in self.memory.nodes if n not in self._regions]:
@@ -282,11 +284,11 @@ class LinkReducer:
         return view if view is not None and view.source is not None else None
 
     def _all_seen(self) -> bool:
-        return all(v.seen and (v.source or v.replica) for v in self._views.values())
+        return bool(self._views) and all(v.seen and (v.source or v.replica) for v in self._views.values())
 
     def _sources(self) -> int | None:
         writers = len(self._writers())
-        return writers if self._split() or (writers < 2 and self._all_seen()) else None
+        return writers if self._split() or (writers < 2 and self.complete and self._all_seen()) else None
 
     def _replicas(self) -> Iterator[tuple[str, View]]:
         for name, view in self._views.items():
@@ -367,8 +369,9 @@ class LinkReducer:
         return self._link.objective
 
     @property
-    def expected(self) -> int:
-        return max(len(self._views) - 1, 0)
+    def expected(self) -> int | None:
+        """Nodes less one; None while no node is known."""
+        return len(self._views) - 1 if self._views else None
 
     @property
     def sources(self) -> int | None:

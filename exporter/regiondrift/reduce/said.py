@@ -19,7 +19,9 @@ def samples(link: LinkReducer, now: float, before: dict[str, StateSaid] | None =
     nearly always the same ones.
     """
     labels, memory = link.labels, link.memory
-    out = [family.EXPECTED_REPLICAS.at(link.expected, labels), family.FAILOVERS.at(memory.failovers, labels)]
+    out = [family.FAILOVERS.at(memory.failovers, labels)]
+    if link.expected is not None:
+        out.append(family.EXPECTED_REPLICAS.at(link.expected, labels))
     if link.objective is not None:
         out.append(family.OBJECTIVE.at(link.objective, labels))
     if memory.failover_point is not None:

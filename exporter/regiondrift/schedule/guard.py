@@ -23,7 +23,7 @@ from regiondrift.model import (
     Sample,
     Target,
 )
-from regiondrift.model.observation import LinkState, ReplicaPosition, SourcePosition
+from regiondrift.model.observation import LinkState, Members, ReplicaPosition, SourcePosition
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +177,8 @@ class Guard:
         if isinstance(observation, LinkState):
             lag = observation.reported_lag
             return None if lag is None or math.isfinite(lag) else f"the claimed lag is {lag!r}"
+        if isinstance(observation, Members):
+            return None if self._collector.member else f"collector {self._collector.name} knows no members"
         return f"{type(observation).__name__} is no observation"
 
 
