@@ -136,6 +136,7 @@ class LinkReducer:
             return Failure(Reason.WRONG_SYSTEM, f"belongs to system {system}, the link is about {memory.system}")
         view.take(pending.look, pending.asked, pending.answered)
         if view.replica is not None:
+            view.replica = self._on_its_branch(node, view.replica)
             self._remember_replica(node, view.replica)
         self._notice_copies(view)
         self._find_source()
