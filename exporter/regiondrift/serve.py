@@ -45,6 +45,8 @@ SWITCH: Final = 0.0005
 YOUNG: Final = 20_000
 """Objects made before the garbage collector looks at the young ones."""
 HEARTBEAT: Final = 0.5
+SAID_EVERY: Final = 4
+"""Heartbeats between two exports of the exporter's own state."""
 FROZEN_AFTER: Final = 25
 """Seconds without a heartbeat after which the process ends itself."""
 STOP_WITHIN: Final = 4.0
@@ -96,7 +98,7 @@ class Exporter:
         self._reloader = Reloader(catalog, configuration, seen, self._apply, self._clock, self._bulkhead)
         self._beat: Moment = self._clock.now()
         self._loop_lag = 0.0
-        self._ready = False
+        self._first_round: asyncio.Task[None] | None = None
         self._settled: Configuration | None = None
         """The configuration whose objects the garbage collector leaves alone."""
         self._works, self._pages = itertools.count(), asyncio.Semaphore(2)
@@ -180,10 +182,11 @@ class Exporter:
             if not self._publisher.alive:
                 raise RuntimeError("the publisher's thread has ended")
             beats += 1
-            if beats % 2 == 0:
+            if beats % SAID_EVERY == 0:
                 self._publish_self()
                 self._loop_lag = 0.0
                 self._spare_the_collector()
+            if beats % 2 == 0:
                 for change in self._house.persist():
                     self._state.put(change)
 
@@ -272,13 +275,15 @@ class Exporter:
         return self._clock.now() - self._beat < 10 * HEARTBEAT
 
     def ready(self) -> bool:
-        # Once ready, a target that a reload adds does not take that back.
-        self._ready = self._ready or self._house.ready
-        return self._ready
+        # Once ready, a target that a reload adds does not take that back; and what was seen can be scraped by then.
+        if self._first_round is None and self._house.ready:
+            self._first_round = asyncio.get_running_loop().create_task(self._publisher.caught_up(), name="first round")
+        return self._first_round is not None and self._first_round.done()
 
     async def reload(self) -> str | None:
         why = await self._reloader.reload()
         self._publish_self()
+        await self._publisher.caught_up()
         return why
 
 

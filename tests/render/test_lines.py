@@ -69,9 +69,7 @@ async def test_an_owner_that_is_dropped_takes_its_series_and_empty_families_alon
     publisher.put("b", [AGE(5.0, name="b")])
     await publisher.body(openmetrics=False, gzip=False)
     publisher.drop("b")
-    number = publisher.version.number
-    while publisher.version.number == number:
-        await publisher._next()
+    await publisher.caught_up()
     text = (await publisher.body(openmetrics=False, gzip=False)).decode()
     assert text.startswith("# HELP regiondrift_test_events_total")
     assert "timestamp" not in text

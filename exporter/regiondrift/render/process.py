@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from typing import Final
 
 from prometheus_client import Metric as Family
 from prometheus_client.platform_collector import PlatformCollector
@@ -11,14 +13,23 @@ from prometheus_client.process_collector import ProcessCollector
 from regiondrift.render.lines import label_text, number
 from regiondrift.render.publisher import Foreign
 
+OLDEST: Final = 1.0
+"""Seconds for which they are not read anew."""
+
 
 def process_families() -> Foreign:
-    """A function that renders them as they are now: as text, as OpenMetrics."""
-    collectors = (ProcessCollector(registry=None), PlatformCollector(registry=None))
+    """A function that renders them as they are now, or were a moment ago: as text, as OpenMetrics."""
+    process = ProcessCollector(registry=None)
+    platform = tuple(PlatformCollector(registry=None).collect())
+    last: tuple[float, tuple[bytes, bytes]] = (-OLDEST, (b"", b""))
 
     def render() -> tuple[bytes, bytes]:
-        families = [f for c in collectors for f in c.collect()]
-        return _lines(families, False), _lines(families, True)
+        nonlocal last
+        now = time.monotonic()
+        if now - last[0] >= OLDEST or not last[1][0]:
+            families = [*process.collect(), *platform]
+            last = now, (_lines(families, False), _lines(families, True))
+        return last[1]
 
     return render
 

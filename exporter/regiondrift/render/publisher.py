@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 GZIP_LEVEL: Final = 1
 """At 100,000 series level 1 takes an eighth of the time of level 9 for 1.6 times the bytes."""
 DUTY: Final = 20
-"""A version that took x seconds to make is followed by the next after DUTY * x, at most after `LONGEST_PAUSE`."""
+"""A version that took x seconds to make is followed by the next after DUTY * x, within these bounds. All that is said is
+a moment, so that a version that is half a second old is as true as ever. Who cannot do with that waits for `caught_up`."""
+SHORTEST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 1.0
 WANTED_FOR: Final = 120.0
 """Seconds for which a format that was asked for is made ahead of the next scrape."""
@@ -124,9 +126,10 @@ class Publisher:
             found = version.bodies.get(variant)
             if found is not None and (step is None or step == version.step):
                 return found
-            await self._next()
+            await self.caught_up()
 
-    async def _next(self) -> None:
+    async def caught_up(self) -> None:
+        """Until a version holds all that was put so far."""
         loop = asyncio.get_running_loop()
         waiting = loop.create_future()
         with self._lock:
@@ -151,7 +154,7 @@ class Publisher:
                 # Ends the thread: the process notices and ends, rather than serve one version for ever.
                 raise
             took = self.render_seconds = time.perf_counter() - began
-            self._urgent.wait(min(LONGEST_PAUSE, DUTY * took))
+            self._urgent.wait(min(LONGEST_PAUSE, max(SHORTEST_PAUSE, DUTY * took)))
             self._urgent.clear()
 
     def _publish(self) -> None:
