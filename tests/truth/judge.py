@@ -254,6 +254,9 @@ def _state(case: Case, node: Node) -> Iterator[str]:
     world = case.world
     series = case.scrape.all(said.STATE, replica=node.name)
     word = case.scrape.state(node.name)
+    resyncs = case.scrape.one(said.RESYNCS, replica=node.name)
+    if resyncs is None or resyncs > node.copies:
+        yield f"{resyncs} resyncs of {node.name}, which was copied {node.copies} times"
     if {s.labels["state"] for s in series} != STATES or word not in STATES:
         yield f"the state of {node.name} is {word!r}, of {len(series)}"
         return
@@ -278,7 +281,8 @@ def _false_word(case: Case, node: Node, word: str) -> str | None:
             "two nodes accept writes",
         ),
         ({"diverged"}, lambda: not node.diverged and world.parted < case.seen(*world.nodes.values()), "it is not"),
-        ({"error", "no_usable_copy", "resyncing"}, lambda: True, "nothing of that kind happened"),
+        ({"error", "no_usable_copy"}, lambda: True, "nothing of that kind happened"),
+        ({"resyncing"}, lambda: not node.copies, "it was never copied anew"),
         (
             {"unreachable"},
             lambda: (

@@ -126,4 +126,5 @@ class Observer:
         assert not self.lies, self._told()
 
     def _told(self) -> str:
-        return "\n".join(f"lie: {lie}" for lie in self.lies.values())
+        lies = "\n".join(f"lie: {lie}" for lie in self.lies.values())
+        return f"{lies}\nits log ends:\n{self.exporter.log[-2000:]}"

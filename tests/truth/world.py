@@ -45,6 +45,8 @@ class Node:
     frozen: bool = False
     diverged: bool = False
     """Its history has left the source's."""
+    copies: int = 0
+    """How often it was copied anew."""
 
     @property
     def name(self) -> str:
@@ -197,6 +199,19 @@ class World:
         self.pair.primary, self.pair.standby = self.pair.standby, self.pair.primary
         self.writer.to(self.pair.primary)
 
+    def switch(self) -> None:
+        """The source is shut down, its replica promoted, and the old source follows it as it is."""
+        old, new = self.source, self.replica
+        self.stop(old)
+        self.promotions += 1
+        self.lost_from = None
+        new.server.promote()
+        self.parted = time.time()
+        self.fail_over()
+        self.pair.link.target = ("127.0.0.1", new.server.port)
+        old.server.follow(self.pair.link.port)
+        self.demote(old)
+
     def demote(self, node: Node) -> None:
         """Restart it as a standby of what the link leads to, its history as it is."""
         self.stop(node)
@@ -225,6 +240,7 @@ class World:
             self._rewind(node.server, source.server)
             node.server.follow(self.pair.link.port)
         else:
+            node.copies += 1
             node.server.clone(source.server, self.pair.link.port)
         node.diverged = False
         self.parted = time.time()
