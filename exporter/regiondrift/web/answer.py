@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 
-from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import StreamResponse
 
 from regiondrift.web.connection import BREATH, FIRST, SLICE, Connection
 
 
-class Answer(web.StreamResponse):
+class Answer(StreamResponse):
     """A whole answer: head and body are known. `deliver` sends it; aiohttp, which then gets it, finds nothing to do."""
 
     def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
@@ -25,13 +26,13 @@ class Answer(web.StreamResponse):
         self._whole = body
         self._lines = lines_of(headers)
 
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
         return None
 
-    async def deliver(self, request: web.BaseRequest) -> Answer:
+    async def deliver(self, request: BaseRequest) -> Answer:
         """Sends it, and returns when the kernel has taken all of it or the client is gone."""
         connection = request.protocol
         assert isinstance(connection, Connection)
@@ -51,7 +52,7 @@ class Answer(web.StreamResponse):
                 self._keep_alive = False
         return self
 
-    def _head(self, request: web.BaseRequest) -> bytes:
+    def _head(self, request: BaseRequest) -> bytes:
         kept = ""
         if not request.keep_alive:
             kept = "Connection: close\r\n"

@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web_server import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Connection(RequestHandler):
         "stalled_since",
     )
 
-    def __init__(self, manager: web.Server, door: Door, **options: Any) -> None:
+    def __init__(self, manager: Server, door: Door, **options: Any) -> None:
         super().__init__(manager, **options)
         self._door = door
         self._refused = False
@@ -233,16 +235,16 @@ class Connection(RequestHandler):
 
     def handle_error(
         self,
-        request: web.BaseRequest,
+        request: BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,
-    ) -> web.StreamResponse:
+    ) -> StreamResponse:
         if status >= 500:
             return super().handle_error(request, status, exc, message)
         # What clients get wrong is no error of ours: no log, and nothing of it sent back.
         words = "This is no HTTP request that can be understood here.\n"
-        response = web.Response(status=status, text=words, headers={"Server": "regiondrift"})
+        response = Response(status=status, text=words, headers={"Server": "regiondrift"})
         response.force_close()
         return response
 

@@ -12,7 +12,9 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import StreamResponse
+from aiohttp.web_server import Server
 
 from regiondrift.web.answer import Answer, head, lines_of
 from regiondrift.web.connection import Connection, Door, Known, Limits
@@ -31,7 +33,7 @@ _PLAIN: Final = {"Content-Type": "text/plain; charset=utf-8"}
 _SAFE: Final = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 _READ: Final = ("GET", "HEAD")
 
-_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_Handler = Callable[[BaseRequest], Awaitable[StreamResponse]]
 
 
 class WebServer:
@@ -93,7 +95,7 @@ class WebServer:
             await self._manager.shutdown(0.1)
         self._servers, self._sockets = [], []
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: BaseRequest) -> StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
         with connection.answering():
@@ -105,7 +107,7 @@ class WebServer:
                 return await Answer(405, words, {**_PLAIN, "Allow": ", ".join(methods)}).deliver(request)
             return await answer(request)
 
-    async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _metrics(self, request: BaseRequest) -> StreamResponse:
         headers = request.headers
         wanted = choose(_joined(headers, "Accept"))
         gzip = wants_gzip(_joined(headers, "Accept-Encoding"))
@@ -114,7 +116,7 @@ class WebServer:
             self._teach(request, wanted, gzip)
         return await Answer(200, body, _METRICS_HEADERS[wanted, gzip]).deliver(request)
 
-    def _teach(self, request: web.BaseRequest, wanted: Format, gzip: bool) -> None:
+    def _teach(self, request: BaseRequest, wanted: Format, gzip: bool) -> None:
         """Have this request answered by heart when it comes again."""
         ends = not request.keep_alive
         lines = lines_of(_METRICS_HEADERS[wanted, gzip]) + ("Connection: close\r\n" if ends else "")
@@ -127,7 +129,7 @@ class WebServer:
         assert isinstance(connection, Connection)
         connection.learn(Known(answer, ends))
 
-    async def _page(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _page(self, request: BaseRequest) -> StreamResponse:
         status = await self._house.status()
         html = await self._house.aside(lambda: page(status).encode())
         headers = {
@@ -138,22 +140,22 @@ class WebServer:
         }
         return await Answer(200, html, headers).deliver(request)
 
-    async def _status(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _status(self, request: BaseRequest) -> StreamResponse:
         status = await self._house.status()
         body = await self._house.aside(lambda: "".join(pieces(status)).encode())
         return await Answer(200, body, {"Content-Type": "application/json", **_SAFE}).deliver(request)
 
-    async def _healthy(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _healthy(self, request: BaseRequest) -> StreamResponse:
         if self._house.healthy():
             return await Answer(200, b"The scheduler's heart beats.\n", _PLAIN).deliver(request)
         return await Answer(503, b"The scheduler's heart has not beaten of late.\n", _PLAIN).deliver(request)
 
-    async def _ready(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _ready(self, request: BaseRequest) -> StreamResponse:
         if self._house.ready():
             return await Answer(200, b"Every target was looked at.\n", _PLAIN).deliver(request)
         return await Answer(503, b"Not every target was looked at yet.\n", _PLAIN).deliver(request)
 
-    async def _reload(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _reload(self, request: BaseRequest) -> StreamResponse:
         problem = await self._house.reload()
         if problem is None:
             return await Answer(200, b"Reloaded.\n", _PLAIN).deliver(request)
@@ -171,7 +173,7 @@ def _at_once(body: Coroutine[Any, Any, bytes]) -> bytes | None:
     return None
 
 
-class _Manager(web.Server):
+class _Manager(Server):
     """aiohttp's server, with connections that the door knows."""
 
     def __init__(self, handler: _Handler, door: Door) -> None:
