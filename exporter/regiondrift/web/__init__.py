@@ -1,7 +1,8 @@
 """What is served over HTTP? The exposition, a page for people, their JSON, and the ends that load balancers ask.
 
 aiohttp makes two TLS contexts for its client at import, with every certificate authority of the machine: 2 MB and some
-40 ms for a server that asks nobody. They are made without authorities; contexts made later are not concerned.
+40 ms. They are made without authorities here: who asks somebody over TLS brings a context of their own, which is not
+concerned; without one, nobody is trusted.
 """
 
 from __future__ import annotations
