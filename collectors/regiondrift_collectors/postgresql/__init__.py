@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from typing import Final
 
@@ -19,16 +20,25 @@ from regiondrift.model import (
     SourcePosition,
     Target,
 )
-from regiondrift_collectors.postgresql import receiver, statement
+from regiondrift_collectors.postgresql import backups, conflicts, receiver, slots, statement, synchronous
 from regiondrift_collectors.postgresql.connection import Connection, Rows, connect, files
 from regiondrift_collectors.postgresql.options import Options
 from regiondrift_collectors.postgresql.section import Section, Server
+
+log = logging.getLogger(__name__)
 
 STATEMENT_TIMEOUT: Final = 10.0
 """Seconds, on the server: a statement of ours ends there even if we cannot tell it to. The deadline of a look is shorter
 or not, as configured."""
 
-SECTIONS: Final[tuple[Section, ...]] = (receiver.SECTION,)
+SECTIONS: Final[tuple[Section, ...]] = (
+    receiver.SECTION,
+    slots.SECTION,
+    synchronous.SECTION,
+    conflicts.COUNTS,
+    conflicts.WAITING,
+    backups.SECTION,
+)
 """In the order in which they are asked."""
 
 
@@ -54,13 +64,14 @@ async def look(target: Target, kept: Kept) -> Look:
     writes = any(isinstance(o, SourcePosition) for o in found.observations)
     more: list[Observation] = []
     failures: list[Failure] = []
+    notes = dict(found.notes or {})
     for section, rows in zip(sections, results[1:], strict=False):
         memory = kept.memory.setdefault(section.name, {})
-        server = Server(target.entry, target.part, version, not writes, kept.now(), memory)
+        server = Server(target.entry, target.part, version, not writes, kept.now(), memory, notes)
         failures += _read(section, rows, server, more)
     if refused is not None:
         failures.append(refused.failure)
-    return Look((*found.observations, *more), tuple(failures), found.notes)
+    return Look((*found.observations, *more), tuple(failures), notes)
 
 
 def _read(section: Section, rows: Rows, server: Server, into: list[Observation]) -> list[Failure]:
@@ -76,9 +87,16 @@ def _read(section: Section, rows: Rows, server: Server, into: list[Observation])
 
 @lru_cache(maxsize=64)
 def _everything(version: int) -> tuple[bytes, tuple[Section, ...]]:
-    """All statements for a version in one text, and the sections that they belong to."""
+    """All statements for a version in one text, and the sections that they belong to. What is kept of it makes a version
+    that nobody has tried be warned of once."""
+    if version > statement.NEWEST:
+        log.warning(
+            "PostgreSQL is newer than any that was tried, and is asked like the newest of these",
+            extra={"fields": {"version": version // 10000, "newest": statement.NEWEST // 10000}},
+        )
+    first = statement.statement(version).decode()
     asked = [(section, sql) for section in SECTIONS if (sql := section.statement(version)) is not None]
-    text = ";".join([statement.statement(version).decode(), *(sql for _, sql in asked)])
+    text = ";".join([first, *(sql for _, sql in asked)])
     return text.encode(), tuple(section for section, _ in asked)
 
 

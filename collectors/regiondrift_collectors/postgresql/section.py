@@ -25,6 +25,8 @@ class Server:
     """When the answer was read, on the exporter's clock."""
     memory: dict[str, Any] = field(default_factory=dict)
     """The section's own, from look to look."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """What the section has to tell a person (`Look.notes`): never a secret, no text of a query."""
 
     @property
     def labels(self) -> tuple[str, str, str]:
@@ -38,7 +40,7 @@ class Section:
 
     name: str
     statement: Callable[[int], str | None]
-    """The SQL for a ``server_version_num``; None where that version has nothing to tell. Must work in both roles, lock
+    """The SQL for a ``server_version_num`` that is understood; None where it has nothing to tell. Must work in both roles, lock
     nothing and write nothing."""
     read: Callable[[Rows, Server], Iterable[Observation]]
     """Raises:

@@ -129,7 +129,8 @@ class Server:
                 "--encoding=UTF8",
                 "--data-checksums",
                 "--no-sync",
-                "--no-instructions",
+                # It could not yet be told to keep them to itself.
+                *(["--no-instructions"] if self._programs.version >= 14 else []),
             )
         finally:
             password.unlink()
