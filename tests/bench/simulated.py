@@ -145,7 +145,8 @@ def site(directory: Path) -> dict[str, str]:
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: regiondrift-simulated\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text(f"[regiondrift.collectors]\n{NAME} = simulated:COLLECTOR\n")
-    return {**os.environ, "PYTHONPATH": str(directory)}
+    path = os.pathsep.join(filter(None, (str(directory), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def configuration(entries: Iterable[str], state_dir: Path | None) -> str:
