@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from regiondrift.model.replication import REPLICATION
-from regiondrift.self_metrics import SELF
+from regiondrift import metric_table
+from regiondrift.catalog import Catalog
 from servers.prometheus import promtool
 
 ALERTS = Path(__file__).parents[2] / "alerts"
-RULES = ALERTS / "regiondrift.rules.yaml"
+RULES = sorted(ALERTS.glob("*.rules.yaml"))
 RUNBOOKS = ALERTS / "runbooks"
 CASES = sorted((ALERTS / "tests").glob("*.yaml"))
 RUNBOOK_URL = "https://github.com/regiondrift/regiondrift/blob/main/alerts/runbooks/{}.md"
@@ -52,10 +52,10 @@ class Rule:
 
 
 def _rules() -> list[Rule]:
-    document = yaml.safe_load(RULES.read_text(encoding="utf-8"))
     return [
         Rule(text.get("alert") or text["record"], "alert" in text, text["expr"], text)
-        for group in document["groups"]
+        for path in RULES
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
         for text in group["rules"]
     ]
 
@@ -65,14 +65,19 @@ ALERTING = [rule for rule in ALL_RULES if rule.alert]
 each_alert = pytest.mark.parametrize("alert", ALERTING, ids=lambda rule: rule.name)
 
 
+def _documents(kind: str) -> list[list[dict[str, Any]]]:
+    """The cases of each file of that kind: ``quiet.yaml``, ``postgresql-quiet.yaml``."""
+    chosen = [path for path in CASES if path.stem.split("-")[-1] == kind]
+    return [yaml.safe_load(path.read_text(encoding="utf-8"))["tests"] for path in chosen]
+
+
 def _cases(kind: str) -> list[dict[str, Any]]:
-    document = yaml.safe_load((ALERTS / "tests" / f"{kind}.yaml").read_text(encoding="utf-8"))
-    tests: list[dict[str, Any]] = document["tests"]
-    return tests
+    return [case for document in _documents(kind) for case in document]
 
 
-def test_prometheus_accepts_the_rules() -> None:
-    checked = promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
+@pytest.mark.parametrize("rules", RULES, ids=lambda path: path.stem)
+def test_prometheus_accepts_the_rules(rules: Path) -> None:
+    checked = promtool("check", "rules", "--lint=all", "--lint-fatal", rules)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
@@ -88,7 +93,7 @@ def test_names_are_unique() -> None:
 
 
 def test_every_metric_that_a_rule_reads_is_declared() -> None:
-    declared = {metric.name for metric in (*REPLICATION, *SELF)} | {rule.name for rule in ALL_RULES if not rule.alert}
+    declared = {m.name for m in metric_table.declared(Catalog())} | {rule.name for rule in ALL_RULES if not rule.alert}
     read = set().union(*(rule.reads() for rule in ALL_RULES))
     assert read - declared == set()
 
@@ -169,8 +174,8 @@ def test_every_alert_is_seen_when_series_end(alert: Rule, kind: str) -> None:
 
 
 def test_silence_is_seen_with_every_series_that_a_rule_reads() -> None:
-    healthy = _cases("quiet")[0]
-    fed = {re.split(r"[{]", one["series"])[0] for one in healthy["input_series"]}
+    healthy = [document[0] for document in _documents("quiet")]
+    fed = {re.split(r"[{]", one["series"])[0] for case in healthy for one in case["input_series"]}
     read = set().union(*(set(_METRIC.findall(rule.expr)) for rule in ALL_RULES))
     assert read - fed - {rule.name for rule in ALL_RULES} == set()
     for case in _cases("quiet"):
