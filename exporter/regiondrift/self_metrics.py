@@ -29,10 +29,15 @@ FAILURES: Final = Metric(
     kind=Kind.COUNTER,
 )
 INTERVAL: Final = Metric(
-    "regiondrift_probe_interval_seconds", "Configured time between two looks at the target.", TARGET_LABELS, unit="seconds"
+    "regiondrift_probe_interval_seconds",
+    "Configured time between two looks at the target.",
+    TARGET_LABELS,
+    unit="seconds",
 )
 
-BUILD: Final = Metric("regiondrift_build_info", "Version of the exporter; always 1.", ("version", "python"), unit="info")
+BUILD: Final = Metric(
+    "regiondrift_build_info", "Version of the exporter; always 1.", ("version", "python"), unit="info"
+)
 CONFIG: Final = Metric(
     "regiondrift_config_info", "Start of the SHA-256 of the configuration in force; always 1.", ("hash",), unit="info"
 )
@@ -45,7 +50,8 @@ RELOADED_AT: Final = Metric(
     unit="timestamp_seconds",
 )
 STATE_HEALTHY: Final = Metric(
-    "regiondrift_state_healthy", "Whether what is proven is kept in state_dir; 1 without one, 0 while it cannot be used."
+    "regiondrift_state_healthy",
+    "Whether what is proven is kept in state_dir; 1 without one, 0 while it cannot be used.",
 )
 HEARTBEAT: Final = Metric(
     "regiondrift_scheduler_heartbeat_timestamp_seconds",
@@ -56,7 +62,9 @@ LOOP_LAG: Final = Metric(
     "regiondrift_event_loop_lag_seconds", "Longest delay of the event loop since the heartbeat before.", unit="seconds"
 )
 RENDER: Final = Metric(
-    "regiondrift_render_duration_seconds", "How long the previous exposition took to make, off the event loop.", unit="seconds"
+    "regiondrift_render_duration_seconds",
+    "How long the previous exposition took to make, off the event loop.",
+    unit="seconds",
 )
 SERIES: Final = Metric("regiondrift_exposed_series", "Series of regiondrift itself in the previous exposition.")
 THREADS_STUCK: Final = Metric(
