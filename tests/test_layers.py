@@ -34,7 +34,8 @@ NEVER: Final = {
 
 # A library                                      is imported only by
 LIBRARIES: Final = {
-    "aiohttp": ("regiondrift.web", "regiondrift.demo", "tests"),
+    # Patroni is asked over HTTP; the rest of the collector needs none.
+    "aiohttp": ("regiondrift.web", "regiondrift.demo", "regiondrift_collectors.postgresql.discovery_http", "tests"),
     "sqlite3": ("regiondrift.state", "tests"),
     "yaml": ("regiondrift.config", "regiondrift.demo", "tests"),
     "rich": ("regiondrift.table", "regiondrift.probe", "regiondrift.demo", "tests"),

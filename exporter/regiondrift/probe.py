@@ -12,6 +12,7 @@ from regiondrift import __version__, log
 from regiondrift.catalog import Catalog
 from regiondrift.clock import Clock
 from regiondrift.config import Configuration, ConfigurationError, load
+from regiondrift.discover import Discoveries
 from regiondrift.house import House
 from regiondrift.model import HouseStatus, Plan
 from regiondrift.render.publisher import Publisher
@@ -49,17 +50,24 @@ async def _look(
     clock = Clock()
     state = StateFile.read_only(configuration.state_dir) if configuration.state_dir else StateFile.in_memory()
     house = House(clock, Publisher(), lambda key: state.load(Key(key.collector, key.entry)))
-    house.apply(plans)
-    watched = [
-        (scheduled, Guard(catalog.load(p.collector), t, p.timeout, clock))
-        for p in plans
-        for t in p.targets
-        for scheduled in (Scheduled(p.collector, t, p.interval, p.timeout),)
-    ]
+    discoveries = Discoveries(catalog.load, clock, lambda key: state.load(Key(key.collector, key.entry)))
+    house.apply(discoveries.apply(plans))
+    watched: dict[Scheduled, Guard] = {}
 
-    async def once(scheduled: Scheduled, guard: Guard) -> None:
-        house.ended(scheduled, await guard.look())
+    async def once(scheduled: Scheduled) -> None:
+        if scheduled not in watched:
+            watched[scheduled] = Guard(catalog.load(scheduled.collector), scheduled.target, scheduled.timeout, clock)
+        ended = discoveries.ended(scheduled, await watched[scheduled].look())
+        if not scheduled.target.node:
+            house.apply(discoveries.plans)
+        house.ended(scheduled, ended)
         progress(scheduled.target.label)
+
+    async def everything() -> None:
+        """Whoever knows what else there is comes first."""
+        for nodes in (False, True):
+            targets = [(p, t) for p in discoveries.plans for t in p.targets if t.node is nodes]
+            await asyncio.gather(*(once(Scheduled(p.collector, t, p.interval, p.timeout)) for p, t in targets))
 
     interval = max((p.interval for p in plans), default=0.0)
     began = clock.now()
@@ -81,7 +89,7 @@ async def _look(
 
     try:
         for i in range(LOOKS):
-            await asyncio.gather(*(once(*one) for one in watched))
+            await everything()
             # A second look, after the first told what the source holds, is what proves a busy replica.
             left = 2 * interval - (clock.now() - began)
             if exit_code(status()) != 2 or i == LOOKS - 1 or left <= 0:
@@ -90,7 +98,7 @@ async def _look(
         return status()
     finally:
         progress("")
-        await asyncio.gather(*(guard.close() for _, guard in watched))
+        await asyncio.gather(*(guard.close() for guard in watched.values()))
         state.close()
 
 

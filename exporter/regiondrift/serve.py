@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,13 +25,16 @@ from regiondrift.bulkhead import Bulkhead
 from regiondrift.catalog import Catalog
 from regiondrift.clock import Clock
 from regiondrift.config import Configuration, ConfigurationError, load
+from regiondrift.discover import Discoveries
+from regiondrift.discover import keys as discovery_keys
 from regiondrift.filestamp import stamp
 from regiondrift.house import House
-from regiondrift.model import HouseStatus, Moment
+from regiondrift.model import HouseStatus, Moment, Plan
 from regiondrift.reload import Reloader
 from regiondrift.render.process import process_families
 from regiondrift.render.publisher import Publisher
-from regiondrift.schedule.scheduler import Scheduler
+from regiondrift.schedule.guard import Ended
+from regiondrift.schedule.scheduler import Scheduled, Scheduler
 from regiondrift.state import Key, Remembered, StateFile, StateLockedError, StateWriter
 from regiondrift.web.negotiate import Format
 from regiondrift.web.server import WebServer
@@ -91,10 +94,11 @@ class Exporter:
         self._started = self._clock.now()
         self._bulkhead = Bulkhead()
         self._publisher = Publisher(process_families())
-        self._remembered = {key: state.load(key) for key in _link_keys(configuration)}
+        self._remembered = {key: state.load(key) for key in _keys(configuration)}
         self._state = StateWriter(state)
         self._house = House(self._clock, self._publisher, lambda key: self._remembered.get(key, Remembered()))
-        self._scheduler = Scheduler(catalog.load, self._house.ended, self._clock, self._bulkhead)
+        self._discoveries = Discoveries(catalog.load, self._clock, lambda key: self._remembered.get(key, Remembered()))
+        self._scheduler = Scheduler(catalog.load, self._ended, self._clock, self._bulkhead)
         self._reloader = Reloader(catalog, configuration, seen, self._apply, self._clock, self._bulkhead)
         self._beat: Moment = self._clock.now()
         self._loop_lag = 0.0
@@ -113,7 +117,7 @@ class Exporter:
         sys.setswitchinterval(SWITCH)
         gc.set_threshold(YOUNG, 10, 10)
         self._publisher.start()
-        self._house.apply(self._reloader.loaded.configuration.plans)
+        self._house.apply(self._discoveries.apply(self._reloader.loaded.configuration.plans))
         self._publish_self()
         try:
             await web.start()
@@ -122,7 +126,7 @@ class Exporter:
             sys.stderr.write(f"regiondrift: {error.strerror or error}\n")
             await self._state.close(1.0)
             return 1
-        self._scheduler.apply(self._reloader.loaded.configuration.plans)
+        self._scheduler.apply(self._discoveries.plans)
         threading.Thread(target=self._watch_heartbeat, name="watchdog", daemon=True).start()
         log.info(
             "serving",
@@ -148,8 +152,7 @@ class Exporter:
             task.cancel()
         await web.stop()
         await self._scheduler.close(1.0)
-        for change in self._house.persist(everything=True):
-            self._state.put(change)
+        self._remember(everything=True)
         await self._state.close(1.0)
         self._publisher.close()
         self._bulkhead.close()
@@ -157,17 +160,32 @@ class Exporter:
         return code
 
     async def _apply(self, configuration: Configuration) -> None:
-        for change in self._house.persist(everything=True):
-            self._state.put(change)
+        self._remember(everything=True)
         try:
             async with asyncio.timeout(STATE_WITHIN):
-                new = [key for key in _link_keys(configuration) if not self._house.remembers(key)]
+                known = (self._house.remembers, self._discoveries.remembers)
+                new = [key for key in _keys(configuration) if not any(knows(key) for knows in known)]
                 self._remembered = {key: await self._state.load(key) for key in new}
         except TimeoutError:
             log.warning("the state file does not answer: entries that are new begin without what it remembers")
             self._remembered = {}
-        self._house.apply(configuration.plans)
-        self._scheduler.apply(configuration.plans)
+        self._look_at(self._discoveries.apply(configuration.plans))
+
+    def _look_at(self, plans: Iterable[Plan]) -> None:
+        self._house.apply(plans)
+        self._scheduler.apply(plans)
+
+    def _ended(self, scheduled: Scheduled, ended: Ended) -> None:
+        before = self._discoveries.plans
+        ended = self._discoveries.ended(scheduled, ended)
+        if self._discoveries.plans is not before:
+            # First, so that nothing is said of what was listed as if it were all.
+            self._look_at(self._discoveries.plans)
+        self._house.ended(scheduled, ended)
+
+    def _remember(self, everything: bool = False) -> None:
+        for change in (*self._house.persist(everything), *self._discoveries.persist()):
+            self._state.put(change)
 
     # ---- what runs for ever
 
@@ -187,8 +205,7 @@ class Exporter:
                 self._loop_lag = 0.0
                 self._spare_the_collector()
             if beats % 2 == 0:
-                for change in self._house.persist():
-                    self._state.put(change)
+                self._remember()
 
     async def _reload_on_signal(self) -> None:
         while True:
@@ -209,6 +226,7 @@ class Exporter:
             log.warning("the wall clock was stepped", extra={"fields": {"seconds": round(self._clock.step, 3)}})
             self._publisher.stepped(self._clock.step)
             self._house.stepped()
+            self._discoveries.stepped()
 
     def _watch_heartbeat(self) -> None:
         """Runs on a thread. Counts its own seconds, so that a stopped and continued process is not taken for a frozen one."""
@@ -226,7 +244,7 @@ class Exporter:
 
     async def _forget_old(self) -> None:
         while True:
-            await self._state.purge(_link_keys(self._reloader.loaded.configuration), KEPT_FOR)
+            await self._state.purge(_keys(self._reloader.loaded.configuration), KEPT_FOR)
             await asyncio.sleep(86400)
 
     def _publish_self(self) -> None:
@@ -340,8 +358,10 @@ def _on_signals(loop: asyncio.AbstractEventLoop, events: Mapping[signal.Signals,
         atexit.register(signal.signal, number, signal.SIG_IGN)
 
 
-def _link_keys(configuration: Configuration) -> list[Key]:
-    return [Key(p.collector, p.entry) for p in configuration.plans if p.link is not None]
+def _keys(configuration: Configuration) -> list[Key]:
+    """Under which the state file remembers something of it."""
+    links = [Key(p.collector, p.entry) for p in configuration.plans if p.link is not None]
+    return [*links, *discovery_keys(configuration.plans)]
 
 
 def _end_process_in(seconds: float, code: int) -> None:

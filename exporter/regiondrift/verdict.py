@@ -94,11 +94,15 @@ def of_link(link: LinkStatus, now: float, expected: int = 0) -> Verdict:
 
 
 def expected_replicas(targets: Iterable[TargetStatus]) -> dict[tuple[str, str], int]:
-    """Replicas that each link, named by system and entry, should have: its nodes less one; one where no node is known yet."""
+    """Replicas that each link, named by system and entry, should have: its nodes less one, and one at least where whoever
+    knows the nodes is not seen."""
     nodes: Counter[tuple[str, str]] = Counter()
+    least: Counter[tuple[str, str]] = Counter()
     for target in targets:
-        nodes[target.collector, target.entry] += target.node
-    return {link: n - 1 if n else 1 for link, n in nodes.items()}
+        link = (target.collector, target.entry)
+        nodes[link] += target.node
+        least[link] |= not target.node and not target.success
+    return {link: max(n - 1, least[link]) for link, n in nodes.items()}
 
 
 Judged: TypeAlias = tuple[LinkStatus, Verdict, int]

@@ -22,6 +22,7 @@ from regiondrift.model import (
 )
 from regiondrift_collectors.postgresql import backups, conflicts, receiver, slots, statement, synchronous
 from regiondrift_collectors.postgresql.connection import Connection, Rows, connect, files
+from regiondrift_collectors.postgresql.discovery import Discovery, asking, known, member_target
 from regiondrift_collectors.postgresql.options import Options
 from regiondrift_collectors.postgresql.section import Section, Server
 
@@ -43,14 +44,20 @@ SECTIONS: Final[tuple[Section, ...]] = (
 
 
 def plan(options: Options, objectives: Objectives) -> tuple[tuple[Target, ...], Link | None]:
-    """One target per node, and the link between them."""
-    targets = tuple(Target(options.name, node.name, node.region, node, files(node)) for node in options.nodes)
+    """One target per node that is known and per Patroni cluster, and the link between the nodes."""
+    nodes = (Target(options.name, n.name, n.region, n, files(n)) for n in known(options))
+    targets = (*nodes, *asking(options))
     objective = options.recovery_point if options.recovery_point is not None else objectives.recovery_point
     return targets, Link("postgresql", objective, options.system_identifier)
 
 
 async def look(target: Target, kept: Kept) -> Look:
-    """Ask one server once, over the kept connection or a new one."""
+    """Ask one server once, over the kept connection or a new one; or Patroni."""
+    if isinstance(target.options, Discovery):
+        # Only then, so that who lists all nodes needs no HTTP client.
+        from regiondrift_collectors.postgresql import discovery_http
+
+        return await discovery_http.look(target, kept)
     connection: Connection | None = kept.value
     if connection is None or not connection.usable:
         connection = await connect(target.options, STATEMENT_TIMEOUT)
@@ -105,5 +112,6 @@ COLLECTOR = Collector(
     options=Options,
     plan=plan,
     look=look,
+    member=member_target,
     metrics=tuple(metric for section in SECTIONS for metric in section.metrics),
 )

@@ -236,7 +236,8 @@ def files(node: Node) -> tuple[str, ...]:
 async def _secret(node: Node) -> str:
     path = str(node.password_file)
     try:
-        text = await _names.run(f"password of {path}", _read, path)
+        # A key of its own for each node: what many share would be busy with one while the others ask.
+        text = await _names.run(f"password of {hash(node)}", _read, path)
     except BusyError:
         raise ProbeError(Reason.AUTHENTICATION, f"reading {path} has not returned yet") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -274,7 +275,7 @@ async def _addresses(node: Node, host: str) -> list[str]:
     except ValueError:
         pass
     try:
-        found = await _names.run(f"name {node.name} {host}", socket.getaddrinfo, host, None, 0, socket.SOCK_STREAM)
+        found = await _names.run(f"name {hash(node)} {host}", socket.getaddrinfo, host, None, 0, socket.SOCK_STREAM)
     except BusyError:
         raise ProbeError(
             Reason.UNREACHABLE, f"name {host}: the resolver has not answered an earlier question yet"

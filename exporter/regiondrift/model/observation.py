@@ -95,6 +95,10 @@ class Members:
     """All that belongs to the entry. One that is named no more stays known: that is how a crash looks from here."""
 
     members: tuple[Member, ...]
+    group: str = ""
+    """What they call themselves together; members of another group are no successors of these."""
+    configured: bool = False
+    """The configuration names this group: if another was known before, it is forgotten."""
     forget_after: float | None = None
     """Seconds after which one that is named no more is let go; None: never."""
 

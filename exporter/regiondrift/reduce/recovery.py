@@ -371,8 +371,9 @@ class LinkReducer:
 
     @property
     def expected(self) -> int | None:
-        """Nodes less one; None while no node is known."""
-        return len(self._views) - 1 if self._views else None
+        """Nodes less one; None while those are not known."""
+        n = len(self._views)
+        return n - 1 if n > 1 or (n and self.complete) else None
 
     @property
     def sources(self) -> int | None:

@@ -13,6 +13,7 @@ import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -487,3 +488,16 @@ async def test_where_nobody_is(conninfo: str, why: Reason) -> None:
     result = await look(conninfo)
     assert isinstance(result, Failure)
     assert result.reason is why, result
+
+
+async def test_nodes_that_share_a_password_file_are_looked_at_together(tmp_path: Path) -> None:
+    """Reading it takes a thread each: who finds it busy would be told that his credentials are wrong."""
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2")
+    with fake(good) as server:
+        nodes = [replace(target(server.conninfo, secret).options, name=f"n{i}") for i in range(20)]
+        guards = [Guard(COLLECTOR, Target("entry", node.name, "r", node), 5.0, Clock()) for node in nodes]
+        results = [ended.result for ended in await asyncio.gather(*(made.look() for made in guards))]
+        assert [r for r in results if not isinstance(r, Look)] == []
+        for made in guards:
+            await made.close()

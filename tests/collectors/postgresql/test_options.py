@@ -28,7 +28,7 @@ def test_nodes_that_can_be_told_apart_are_fine() -> None:
 
 
 def test_an_entry_without_nodes_watches_nothing() -> None:
-    assert list(options().problems()) == [(("nodes",), "at least one node is needed")]
+    assert list(options().problems()) == [(("nodes",), "at least one node is needed, or `patroni` or `cloudnativepg`")]
 
 
 def test_a_node_is_named_once() -> None:
