@@ -178,6 +178,13 @@ class Monitor:
         i = bisect_left(glances, moment, key=lambda g: g.asked)
         return glances[i] if i < len(glances) else None
 
+    def next(self, moment: float) -> Glance | None:
+        """The oldest glance asked at or after `moment`, which may have to be waited for a little."""
+        end = time.monotonic() + 3 * EVERY
+        while (found := self.after(moment)) is None and time.monotonic() < end:
+            time.sleep(EVERY / 5)
+        return found
+
     def latest(self) -> float:
         """How late the machine ran this thread, at worst, in the last quarter of a minute. In seconds."""
         recent = [g.answered for g in self.glances() if g.answered > time.time() - 15]
