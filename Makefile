@@ -32,6 +32,7 @@ run: .venv/demo.done ## serve a configuration: make run CONFIG=regiondrift.yaml
 	@exec $(BIN)/regiondrift serve --config.file="$(CONFIG)"
 
 test: .venv/dev.done packages ## the whole test suite, against real servers
+	@$(BIN)/python tests/servers/releases.py
 	$(BIN)/python -m pytest --ignore=tests/bench
 
 check: .venv/dev.done ## style, types, import direction, documentation, alert rules

