@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -53,6 +54,10 @@ def run() -> Iterator[Result]:
             yield Result(f"{what}: CPU per link", measured, cost.per_link / costs[1_000].per_link, 1.3, "x")
             ratio = cost.memory / count / (costs[1_000].memory / 1_000)
             yield Result(f"{what}: memory per link", f"{cost.memory / count * 1e3:.0f} kB", ratio, 1.3, "x")
+            late = max(0.0, 1 - cost.kept_up) * 100
+            yield Result(
+                f"{what}: looks not done in time", f"load of the machine {os.getloadavg()[0]:.1f}", late, 5.0, " %"
+            )
         else:
             yield Result(what, measured)
 
