@@ -250,7 +250,7 @@ def test_a_reload_keeps_what_is_known_of_what_stays(world: World) -> None:
     assert world.says.value("recovery_point_objective_seconds", link="orders") == 60
     assert world.says.value("replication_expected_replicas", link="orders") == 2
     assert world.says.value("recovery_point_timestamp_seconds", replica="b") == 1000.1
-    assert world.loaded == [Key("test", "orders")], "what is known is not loaded again"
+    assert world.loaded == [Key("test", "orders"), Key("test/followers", "orders")], "what is known is not loaded again"
 
 
 def test_a_node_that_leaves_while_its_look_waits_is_forgotten(world: World) -> None:

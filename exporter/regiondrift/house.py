@@ -10,6 +10,7 @@ from typing import Final
 
 from regiondrift import __version__, self_metrics
 from regiondrift.clock import Clock
+from regiondrift.following import Following
 from regiondrift.model import Failure, Look, Metric, Moment, Plan, Reason, Sample, TargetStatus
 from regiondrift.model.status import LinkStatus
 from regiondrift.reduce import said
@@ -71,6 +72,7 @@ class House:
         self._links: dict[tuple[str, str], LinkReducer] = {}
         self._said: dict[tuple[str, str], dict[str, said.StateSaid]] = {}
         self._unsaved: dict[tuple[str, str], None] = {}
+        self._following = Following(clock, publisher, load)
 
     # ---- the configuration
 
@@ -111,6 +113,7 @@ class House:
         for key, link in self._links.items():
             link.complete = self._complete(key)
             self._publish_link(key, now)
+        self._following.apply(wanted, self._links)
 
     def _remembered(self, plan: Plan, now: float) -> LinkMemory:
         assert plan.link is not None
@@ -146,8 +149,18 @@ class House:
             if its.waiting is not None:
                 waiting, its.waiting = its.waiting, None
                 self._settle(its, waiting, settled.failure)
+                self._follow(its, waiting, settled.failure)
         self._unsaved[key[:2]] = None
         self._publish_link(key[:2], self._clock.now())
+
+    def _follow(self, record: _Record, ended: Ended, refused: Failure | None) -> None:
+        where = (record.plan.collector, record.plan.entry, record.part)
+        try:
+            self._following.observe(*where, refused or ended.result, ended.asked, ended.answered)
+        except Exception:
+            log.exception(
+                "the followers that a look tells of cannot be judged", extra={"fields": {"target": record.name}}
+            )
 
     def _complete(self, key: tuple[str, str]) -> bool:
         """Whoever knows which nodes an entry has was asked, and told all."""
@@ -265,10 +278,11 @@ class House:
         """Likewise."""
         for link in [*self._links.values()]:
             yield said.status(link, self._clock.now(), self._clock.wall)
+        yield from self._following.links()
 
     def remembers(self, key: Key) -> bool:
         """Whether the link is known already."""
-        return (key.collector, key.entry) in self._links
+        return (key.collector, key.entry) in self._links or self._following.remembers(key)
 
     # ---- what must not be forgotten
 
@@ -278,10 +292,12 @@ class House:
         chosen = list(self._unsaved)[: n if everything else max(PERSISTED_AT_ONCE, n // 10)]
         for key in chosen:
             del self._unsaved[key]
-        return [self._links[key].changes(Key(*key), self._clock.wall) for key in chosen]
+        changes = [self._links[key].changes(Key(*key), self._clock.wall) for key in chosen]
+        return [*changes, *self._following.persist()]
 
     def stepped(self) -> None:
         """The wall clock was stepped: everything remembered has another Unix time now."""
         for key in self._links:
             self._links[key].memory.timeline.touch()
             self._unsaved[key] = None
+        self._following.stepped()

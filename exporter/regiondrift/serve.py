@@ -28,6 +28,7 @@ from regiondrift.config import Configuration, ConfigurationError, load
 from regiondrift.discover import Discoveries
 from regiondrift.discover import keys as discovery_keys
 from regiondrift.filestamp import stamp
+from regiondrift.following import key_of as followers_of
 from regiondrift.house import House
 from regiondrift.model import HouseStatus, Moment, Plan
 from regiondrift.reload import Reloader
@@ -361,7 +362,8 @@ def _on_signals(loop: asyncio.AbstractEventLoop, events: Mapping[signal.Signals,
 def _keys(configuration: Configuration) -> list[Key]:
     """Under which the state file remembers something of it."""
     links = [Key(p.collector, p.entry) for p in configuration.plans if p.link is not None]
-    return [*links, *discovery_keys(configuration.plans)]
+    followers = [followers_of(key.collector, key.entry) for key in links]
+    return [*links, *followers, *discovery_keys(configuration.plans)]
 
 
 def _end_process_in(seconds: float, code: int) -> None:

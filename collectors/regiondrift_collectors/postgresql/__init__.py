@@ -20,7 +20,16 @@ from regiondrift.model import (
     SourcePosition,
     Target,
 )
-from regiondrift_collectors.postgresql import backups, conflicts, receiver, slots, statement, synchronous
+from regiondrift_collectors.postgresql import (
+    backups,
+    conflicts,
+    logical,
+    logical_detail,
+    receiver,
+    slots,
+    statement,
+    synchronous,
+)
 from regiondrift_collectors.postgresql.connection import Connection, Rows, connect, files
 from regiondrift_collectors.postgresql.discovery import Discovery, asking, known, member_target
 from regiondrift_collectors.postgresql.options import Options
@@ -39,6 +48,8 @@ SECTIONS: Final[tuple[Section, ...]] = (
     conflicts.COUNTS,
     conflicts.WAITING,
     backups.SECTION,
+    logical.CHANNELS,
+    logical.FOLLOWERS,
 )
 """In the order in which they are asked."""
 
@@ -78,7 +89,27 @@ async def look(target: Target, kept: Kept) -> Look:
         failures += _read(section, rows, server, more)
     if refused is not None:
         failures.append(refused.failure)
+    failures += await _logical(target, kept, connection, writes, more)
     return Look((*found.observations, *more), tuple(failures), notes)
+
+
+async def _logical(
+    target: Target, kept: Kept, connection: Connection, writes: bool, into: list[Observation]
+) -> list[Failure]:
+    """Add both halves of the logical links that end here; what stands in each database is asked there, one a look."""
+    channels, subscriptions = logical_detail.take(kept.memory)
+    databases = kept.memory.setdefault("databases", {})
+    its = subscriptions or () if writes else ()
+    if channels is not None and subscriptions is not None:
+        logical_detail.forget(databases, channels, its)
+    name = logical_detail.due(databases, channels or (), its, connection.database, kept.now())
+    if name is not None:
+        errors = sum(s.sync_errors or 0 for s in its if s.database == name)
+        here = connection.database == name
+        await logical_detail.look_into(name, databases, target.options, connection, here, errors, kept.now)
+    labels = ("postgresql", target.entry, target.part)
+    into += logical_detail.observations(labels, channels, subscriptions if writes else None, databases, kept.now())
+    return [d.failure for d in databases.values() if d.failure is not None]
 
 
 def _read(section: Section, rows: Rows, server: Server, into: list[Observation]) -> list[Failure]:

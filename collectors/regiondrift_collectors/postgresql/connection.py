@@ -60,6 +60,11 @@ class Connection:
         return self._pgconn.server_version
 
     @property
+    def database(self) -> str:
+        """The one that it is connected to."""
+        return self._pgconn.db.decode("utf-8", "replace")
+
+    @property
     def usable(self) -> bool:
         return bool(self._pgconn.status == pq.ConnStatus.OK)
 

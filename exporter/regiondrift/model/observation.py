@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from regiondrift.model.channel import Channels, Followers
 from regiondrift.model.failure import Failure
 from regiondrift.model.metric import Sample
 
@@ -80,6 +81,14 @@ class LinkState:
 
 
 @dataclass(frozen=True, slots=True)
+class Instance:
+    """Which running server answered, under whatever name it was asked."""
+
+    id: str
+    """Two that differ are two servers, or one that was restarted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """Something that belongs to the entry, as somebody who knows says."""
 
@@ -103,7 +112,9 @@ class Members:
     """Seconds after which one that is named no more is let go; None: never."""
 
 
-Observation: TypeAlias = Sample | SourcePosition | ReplicaPosition | LinkState | Members
+Observation: TypeAlias = (
+    Sample | SourcePosition | ReplicaPosition | LinkState | Instance | Members | Channels | Followers
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,17 @@ SOURCES: Final = Metric(
     LINK_LABELS,
 )
 
+ITEMS_MISSING: Final = Metric(
+    "regiondrift_replication_missing_items",
+    "Items (PostgreSQL: tables) that the source offers to the replica and the replica does not follow; absent where either list is not known.",
+    REPLICA_LABELS,
+)
+ITEMS_EXTRA: Final = Metric(
+    "regiondrift_replication_unoffered_items",
+    "Items (PostgreSQL: tables) that the replica follows and the source does not offer any more; absent where either list is not known.",
+    REPLICA_LABELS,
+)
+
 REPLICATION: Final = (
     RECOVERY_POINT,
     BEHIND_SINCE,
@@ -126,4 +137,6 @@ REPLICATION: Final = (
     FAILOVERS,
     FAILOVER_POINT,
     SOURCES,
+    ITEMS_MISSING,
+    ITEMS_EXTRA,
 )

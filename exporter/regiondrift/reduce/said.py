@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from regiondrift.model import LinkStatus, Moment, ReplicaStatus, Sample, State
 from regiondrift.model import replication as family
-from regiondrift.reduce.recovery import LinkReducer
+from regiondrift.reduce.recovery import LinkReducer, ReplicaNow
 
 StateSaid = tuple[State, tuple[str, ...], tuple[Sample, ...]]
 """A replica's state, its labels, and the samples that said so."""
@@ -29,27 +29,32 @@ def samples(link: LinkReducer, now: float, before: dict[str, StateSaid] | None =
     if (sources := link.sources) is not None:
         out.append(family.SOURCES.at(sources, labels))
     for r in link.replicas(now):
-        values = (*labels, r.name, r.source_region, r.target_region)
-        said = before.get(r.name) if before is not None else None
-        if said is None or said[0] is not r.state or said[1] != values:
-            said = (r.state, values, family.STATE.in_state(r.state.value, values))
-            if before is not None:
-                before[r.name] = said
-        out.extend(said[2])
-        out.append(family.RESYNCS.at(r.resyncs, values))
-        for metric, value in (
-            (family.RECOVERY_POINT, r.recovery_point),
-            (family.BEHIND_SINCE, r.behind_since),
-            (family.LAG_BYTES, r.lag_bytes),
-            (family.REPORTED_LAG, r.reported_lag),
-            (family.INTENDED_DELAY, r.intended_delay or None),
-        ):
-            if value is not None:
-                out.append(metric.at(value, values))
-        if r.upstream is not None:
-            out.append(family.UPSTREAM.at(1, (*values, r.upstream)))
-        if r.held_up is not None:
-            out.append(family.HELD_UP.at(1, (*values, r.held_up)))
+        out += of_replica(labels, r, before)
+    return out
+
+
+def of_replica(link: tuple[str, str], r: ReplicaNow, before: dict[str, StateSaid] | None = None) -> list[Sample]:
+    """Everything that is true of one replica; `link` are the values of `system` and `link`."""
+    values = (*link, r.name, r.source_region, r.target_region)
+    said = before.get(r.name) if before is not None else None
+    if said is None or said[0] is not r.state or said[1] != values:
+        said = (r.state, values, family.STATE.in_state(r.state.value, values))
+        if before is not None:
+            before[r.name] = said
+    out = [*said[2], family.RESYNCS.at(r.resyncs, values)]
+    for metric, value in (
+        (family.RECOVERY_POINT, r.recovery_point),
+        (family.BEHIND_SINCE, r.behind_since),
+        (family.LAG_BYTES, r.lag_bytes),
+        (family.REPORTED_LAG, r.reported_lag),
+        (family.INTENDED_DELAY, r.intended_delay or None),
+    ):
+        if value is not None:
+            out.append(metric.at(value, values))
+    if r.upstream is not None:
+        out.append(family.UPSTREAM.at(1, (*values, r.upstream)))
+    if r.held_up is not None:
+        out.append(family.HELD_UP.at(1, (*values, r.held_up)))
     return out
 
 
@@ -69,22 +74,28 @@ def status(link: LinkReducer, now: float, wall: Callable[[float], float]) -> Lin
         sources=link.sources,
         failovers=memory.failovers,
         failover_recovery_point=at(memory.failover_point),
-        replicas=tuple(
-            ReplicaStatus(
-                replica=r.name,
-                source_region=r.source_region,
-                target_region=r.target_region,
-                state=r.state,
-                state_since=wall(r.state_since),
-                recovery_point=at(r.recovery_point),
-                behind_since=at(r.behind_since),
-                lag_bytes=r.lag_bytes,
-                reported_lag=r.reported_lag,
-                intended_delay=r.intended_delay,
-                upstream=r.upstream,
-                held_up=r.held_up,
-                resyncs=r.resyncs,
-            )
-            for r in link.replicas(now)
-        ),
+        replicas=tuple(replica_status(r, wall) for r in link.replicas(now)),
+    )
+
+
+def replica_status(r: ReplicaNow, wall: Callable[[float], float]) -> ReplicaStatus:
+    """One replica for a person."""
+
+    def at(moment: Moment | None) -> float | None:
+        return None if moment is None else wall(moment)
+
+    return ReplicaStatus(
+        replica=r.name,
+        source_region=r.source_region,
+        target_region=r.target_region,
+        state=r.state,
+        state_since=wall(r.state_since),
+        recovery_point=at(r.recovery_point),
+        behind_since=at(r.behind_since),
+        lag_bytes=r.lag_bytes,
+        reported_lag=r.reported_lag,
+        intended_delay=r.intended_delay,
+        upstream=r.upstream,
+        held_up=r.held_up,
+        resyncs=r.resyncs,
     )

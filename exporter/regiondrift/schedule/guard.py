@@ -6,13 +6,18 @@ import asyncio
 import logging
 import math
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from regiondrift.clock import Clock
 from regiondrift.model import (
+    Channel,
+    Channels,
     Collector,
     Failure,
+    Follower,
+    Followers,
     History,
     Kept,
     Look,
@@ -23,7 +28,7 @@ from regiondrift.model import (
     Sample,
     Target,
 )
-from regiondrift.model.observation import LinkState, Members, ReplicaPosition, SourcePosition
+from regiondrift.model.observation import Instance, LinkState, Members, ReplicaPosition, SourcePosition
 
 log = logging.getLogger(__name__)
 
@@ -177,9 +182,37 @@ class Guard:
         if isinstance(observation, LinkState):
             lag = observation.reported_lag
             return None if lag is None or math.isfinite(lag) else f"the claimed lag is {lag!r}"
+        if isinstance(observation, Instance):
+            return None if isinstance(observation.id, str) and observation.id else "an instance without a name"
         if isinstance(observation, Members):
             return None if self._collector.member else f"collector {self._collector.name} knows no members"
+        if isinstance(observation, Channels):
+            return _first(_channel_problem(c) for c in observation.channels)
+        if isinstance(observation, Followers):
+            return _first(_follower_problem(f) for f in observation.followers)
         return f"{type(observation).__name__} is no observation"
+
+
+def _first(problems: Iterable[str | None]) -> str | None:
+    return next((problem for problem in problems if problem is not None), None)
+
+
+def _channel_problem(channel: Channel) -> str | None:
+    if not isinstance(channel.name, str) or not channel.name:
+        return f"{channel.name!r} is no name of a channel"
+    if channel.reported_lag is not None and not math.isfinite(channel.reported_lag):
+        return f"the claimed lag is {channel.reported_lag!r}"
+    return _out_of_range(channel.position)
+
+
+def _follower_problem(follower: Follower) -> str | None:
+    if not isinstance(follower.name, str) or not follower.name:
+        return f"{follower.name!r} is no name of a follower"
+    return _out_of_range(follower.position) or _out_of_range(follower.received)
+
+
+def _out_of_range(position: object) -> str | None:
+    return f"{position} is no position" if isinstance(position, int) and not 0 <= position < 2**64 else None
 
 
 def _heard(task: asyncio.Task[Look]) -> None:
