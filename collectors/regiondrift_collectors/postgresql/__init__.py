@@ -32,6 +32,7 @@ from regiondrift_collectors.postgresql import (
 )
 from regiondrift_collectors.postgresql.connection import Connection, Rows, connect, files
 from regiondrift_collectors.postgresql.discovery import Discovery, asking, known, member_target
+from regiondrift_collectors.postgresql.identity import SECTION as IDENTITY
 from regiondrift_collectors.postgresql.options import Options
 from regiondrift_collectors.postgresql.section import Section, Server
 
@@ -42,6 +43,7 @@ STATEMENT_TIMEOUT: Final = 10.0
 or not, as configured."""
 
 SECTIONS: Final[tuple[Section, ...]] = (
+    IDENTITY,
     receiver.SECTION,
     slots.SECTION,
     synchronous.SECTION,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from regiondrift.model import LinkState, Look, ReplicaPosition, SourcePosition, State
+from regiondrift.model import Instance, LinkState, Look, ReplicaPosition, SourcePosition, State
 
 T = TypeVar("T")
 
@@ -30,6 +31,7 @@ class View:
     """Session of its link that the source was seen to feed."""
     cut: bool = False
     """That session goes on for the replica, and the source has ended it."""
+    instance: Instance | None = None
     says_replica: bool = False
     """It has said so at least once."""
     state: State = State.UNKNOWN
@@ -38,7 +40,7 @@ class View:
     def lose(self) -> None:
         """The look failed: nothing is known of it now."""
         self.seen, self.source, self.replica, self.link = False, None, None, _NO_WORD
-        self.fed, self.cut = None, False
+        self.fed, self.cut, self.instance = None, False, None
 
     def take(self, look: Look, asked: float, answered: float) -> None:
         """The look succeeded."""
@@ -46,6 +48,7 @@ class View:
         self.seen, self.asked, self.answered = True, asked, answered
         self.source, self.replica = only(SourcePosition, look), only(ReplicaPosition, look)
         self.link = only(LinkState, look) or _NO_WORD
+        self.instance = only(Instance, look)
         if not wrote:
             self.writes_since = answered
         self.says_replica = self.says_replica or self.replica is not None
@@ -76,6 +79,16 @@ class View:
             if holds:
                 return state
         return None
+
+
+def twins(views: Mapping[str, View], node: str, look: Look) -> tuple[str | None, list[View]]:
+    """Other names that lead to the server of this look: the first that is listed before `node`, and those after it. Of a
+    server by two names, which would seem to be two that accept writes, the name listed first counts."""
+    instance = only(Instance, look)
+    same = [name for name, view in views.items() if view.seen and instance is not None and view.instance == instance]
+    names = list(views)
+    before = [name for name in same if names.index(name) < names.index(node)]
+    return next(iter(before), None), [views[name] for name in same if names.index(name) > names.index(node)]
 
 
 def only(kind: type[T], look: Look) -> T | None:
