@@ -26,6 +26,8 @@ class NodeMemory:
     branch: int = 0
     """Highest branch that it was seen to follow since it last was a source."""
     diverged: bool = False
+    ahead: bool = False
+    """It was past the source when the source lost its newest writes: what follows there is not what it has."""
     resyncing: bool = False
     resyncs: int = 0
     known_as: frozenset[str] = frozenset()
@@ -95,6 +97,7 @@ class LinkMemory:
                         "floor_history": _history(n.floor_history),
                         "branch": n.branch,
                         "diverged": n.diverged,
+                        "ahead": n.ahead,
                         "resyncing": n.resyncing,
                         "resyncs": n.resyncs,
                         "known_as": sorted(n.known_as),
@@ -145,6 +148,7 @@ def remembered(
             floor_history=_history_of(n["floor_history"]),
             branch=n["branch"],
             diverged=n["diverged"],
+            ahead=n["ahead"],
             resyncing=n["resyncing"],
             resyncs=n["resyncs"],
             known_as=frozenset(n["known_as"]),

@@ -22,6 +22,7 @@ from regiondrift.model import (
     SourcePosition,
     State,
 )
+from regiondrift.reduce import hops
 from regiondrift.reduce.memory import LinkMemory, NodeMemory, sample_row
 from regiondrift.reduce.node import View, system_of, twins
 from regiondrift.state import Change, Key
@@ -172,7 +173,7 @@ class LinkReducer:
         if shrank or self._was_copied(mine, view, at):
             # Nothing but another copy in the place of the one we knew explains it.
             mine.proven, mine.held, mine.history = None, None, None
-            mine.resyncs, mine.resyncing = mine.resyncs + 1, True
+            mine.resyncs, mine.resyncing, mine.ahead = mine.resyncs + 1, True, False
             mine.floor, mine.floor_history, mine.branch = at.floor, at.history, at.history.branch
         elif at.floor is not None:
             mine.floor, mine.floor_history = at.floor, at.history
@@ -215,7 +216,13 @@ class LinkReducer:
         memory = self.memory
         if memory.history != at.history:
             memory.begin(at.history, at.position)
-        memory.timeline.add(view.asked, view.answered, at.position)
+            for mine in memory.nodes.values():
+                mine.ahead = False
+        if memory.timeline.add(view.asked, view.answered, at.position):
+            for mine in memory.nodes.values():
+                # It holds what the source has lost; where the source goes on now, the two are not the same.
+                past = mine.history == at.history and mine.held is not None and not mine.held <= at.position
+                mine.ahead = mine.ahead or past
         for name, other in self._views.items():
             replica = other.replica
             if replica is None:
@@ -225,24 +232,8 @@ class LinkReducer:
             later = view.asked >= other.answered
             if later and (replica.history.branch > at.history.branch or self._left_behind(mine, replica)):
                 mine.diverged = True
-            self._compare_ends(name, other, at)
+            hops.compare_ends(self._views, name, at)
             self._prove(name, other)
-
-    def _compare_ends(self, node: str, view: View, at: SourcePosition) -> None:
-        """When a replica does not know yet that its link is down, the source may: it no longer feeds a session that it
-        was seen to feed. Names that two nodes share tell nothing, nor does a session that something else feeds."""
-        name, session = view.link.name, view.link.session
-        if name is None or session is None or self._shared(node):
-            return
-        if name in at.feeds:
-            view.fed, view.cut = session, False
-        elif view.fed == session:
-            view.cut = True
-
-    def _shared(self, node: str) -> bool:
-        """Whether another node is connected under the same name."""
-        name = self._views[node].link.name
-        return any(other.link.name == name for key, other in self._views.items() if key != node)
 
     def _left_behind(self, mine: NodeMemory, replica: ReplicaPosition) -> bool:
         """It is on an older branch, and past the point where the source's branch left that one.
@@ -264,6 +255,8 @@ class LinkReducer:
         if at is None or self._split() or at.history != memory.history or node == memory.source:
             return
         mine = memory.node(node)
+        if mine.ahead:
+            return
         proven = memory.timeline.recovery_point(at.position, view.answered)
         went_back = mine.history == at.history and mine.held is not None and not mine.held <= at.position
         if went_back or mine.proven is None or (proven is not None and proven > mine.proven):
@@ -309,7 +302,7 @@ class LinkReducer:
         mine = self.memory.node(node)
         if self._split():
             return State.SPLIT_BRAIN
-        if mine.diverged:
+        if mine.diverged or mine.ahead:
             return State.DIVERGED
         if mine.resyncing:
             return State.RESYNCING
@@ -328,26 +321,6 @@ class LinkReducer:
         if mine.proven is None:
             return State.UNKNOWN
         return State.CATCHING_UP if now - mine.proven > LATE * self._plan.interval else State.STREAMING
-
-    def _upstream(self, node: str) -> str | None:
-        """The node that says it feeds this one, if names tell it for certain."""
-        name = self._views[node].link.name
-        if name is None or self._shared(node):
-            return None
-        feeding = [other for other, view in self._views.items() if other != node and name in view.feeds]
-        return feeding[0] if len(feeding) == 1 else None
-
-    def _held_up(self, node: str, now: float) -> str | None:
-        """The first node on the way from the source whose recovery point is late, if that way is known."""
-        way, at = [node], self._upstream(node)
-        while at is not None and at != self.memory.source and at not in way:
-            way.insert(0, at)
-            at = self._upstream(at)
-        if at is None or at != self.memory.source:
-            return None
-        late = LATE * self._plan.interval
-        proven = [(name, self.memory.node(name).proven) for name in way]
-        return next((name for name, t in proven if t is None or now - t > late), None)
 
     def _behind_since(self, view: View) -> Moment | None:
         at = view.replica
@@ -387,8 +360,10 @@ class LinkReducer:
 
     def replicas(self, now: float) -> Iterator[ReplicaNow]:
         """The replicas that have series, as they are at `now`."""
+        memory, oldest = self.memory, now - LATE * self._plan.interval
+        late = {n for n in self._views if (t := memory.node(n).proven) is None or t < oldest}
         for name, view in self._replicas():
-            mine = self.memory.node(name)
+            mine = memory.node(name)
             state = self._state(name, view, now)
             if state is not view.state:
                 view.state, view.state_since = state, now
@@ -403,8 +378,8 @@ class LinkReducer:
                 lag_bytes=self._lag_bytes(view),
                 reported_lag=view.link.reported_lag,
                 intended_delay=mine.intended_delay,
-                upstream=self._upstream(name),
-                held_up=self._held_up(name, now),
+                upstream=hops.upstream(self._views, name),
+                held_up=hops.held_up(self._views, name, memory.source, late),
                 resyncs=mine.resyncs,
             )
 

@@ -42,21 +42,24 @@ class Timeline:
         """Begin with row numbers that `other` has not used."""
         self._next = other._next
 
-    def add(self, asked: float, answered: float, position: Position) -> None:
+    def add(self, asked: float, answered: float, position: Position) -> bool:
         """Note that the source, asked at `asked`, said `position` at `answered`.
 
-        A position that is not at or above the newest sample voids the samples above it: the source lost them.
+        A position that is not at or above the newest sample voids the samples above it: the source lost them. Then the
+        answer is True.
         """
+        lost = len(self) > 0 and not self.positions[-1] <= position
         while len(self) and not self.positions[-1] <= position:
             self._remove(len(self) - 1)
         if len(self) and position <= self.positions[-1]:
             self.asked[-1] = max(asked, self.asked[-1])
             self.changed.add(self.numbers[-1])
-            return
+            return lost
         self.restore(self._next, asked, answered, position)
         self.changed.add(self.numbers[-1])
         if len(self) > CAPACITY:
             self._prune(answered)
+        return lost
 
     def restore(self, number: int, asked: float, answered: float, position: Position) -> None:
         """Append a sample as the state file had it."""
