@@ -310,6 +310,19 @@ def test_a_split_brain_seen_one_side_at_a_time_counts_one_failover() -> None:
     assert w.status.failovers == 1
 
 
+def test_after_a_restart_no_failover_is_counted_before_every_node_had_its_look() -> None:
+    split = healthy().restarted()
+    split.look("b", source(110, branch=2))
+    assert (split.status.source, split.status.failovers) == ("a", 0), "the old source may accept writes as well"
+    split.look("a", source(150))
+    split.look("b", source(120, branch=2))
+    assert (split.status.sources, split.state("b"), split.status.failovers) == (2, State.SPLIT_BRAIN, 0)
+    over = healthy().restarted()
+    over.look("b", source(110, branch=2))
+    over.look("a", GONE)
+    assert (over.status.source, over.status.failovers) == ("b", 1)
+
+
 def test_every_node_seen_and_none_accepting_writes_is_no_source() -> None:
     w = Watch(("a", "b", "c"))
     w.look("a", source(100))

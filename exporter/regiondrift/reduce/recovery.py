@@ -204,7 +204,11 @@ class LinkReducer:
         node = writers[0]
         at = self._views[node].source
         assert at is not None
-        if memory.source is not None and at.history.branch > memory.top_branch:
+        newer = memory.source is not None and at.history.branch > memory.top_branch
+        if (newer or memory.source not in (None, node)) and not all(v.looked for v in self._views.values()):
+            # One that was not looked at since we began may accept writes, too: that would be no failover.
+            return
+        if newer:
             memory.failovers += 1
             memory.failover_point = memory.node(node).proven
         if node != memory.source:
