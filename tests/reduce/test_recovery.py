@@ -467,6 +467,25 @@ def test_a_copy_replaced_by_an_older_one_is_withdrawn_and_counted_once() -> None
     assert (b.state, b.resyncs) == (State.STREAMING, 1)
 
 
+def test_a_copy_from_before_the_failover_is_older_too() -> None:
+    w = Watch(("a", "b", "c"))
+    w.look("a", source(100))
+    w.look("c", replica(100, floor=90))
+    w.look("a", GONE)
+    w.look("b", source(110, branch=2))
+    w.look("c", replica(150, branch=2, floor=120))
+    w.look("b", source(150, branch=2))
+    w.look("c", replica(80, branch=1, floor=70))
+    c = w.of("c")
+    assert c is not None
+    assert (c.recovery_point, c.state, c.resyncs) == (None, State.RESYNCING, 1)
+    w.look("c", replica(150, branch=2, floor=70))
+    w.look("b", source(150, branch=2))
+    c = w.of("c")
+    assert c is not None
+    assert (c.state, c.resyncs) == (State.STREAMING, 1)
+
+
 def test_a_restart_that_replays_anew_lowers_the_claim_and_is_no_resync() -> None:
     w = Watch()
     w.look("a", source(400))

@@ -168,7 +168,8 @@ class LinkReducer:
     def _remember_replica(self, node: str, at: ReplicaPosition) -> None:
         mine, view = self.memory.node(node), self._views[node]
         mine.known_as, mine.intended_delay = at.known_as or mine.known_as, view.link.intended_delay
-        same = mine.floor_history == at.history
+        # On a newer branch a lower floor can be pg_rewind's work; back on an older one it cannot be the same copy.
+        same = mine.floor_history is not None and at.history.branch <= mine.floor_history.branch
         shrank = same and at.floor is not None and mine.floor is not None and not mine.floor <= at.floor
         if shrank or self._was_copied(mine, view, at):
             # Nothing but another copy in the place of the one we knew explains it.
