@@ -637,6 +637,14 @@ def test_a_configured_identity_needs_no_first_round() -> None:
     assert w.look("a", source(10, system="8"))["a"] is not None
 
 
+def test_another_identity_leaves_nothing_known_of_the_nodes() -> None:
+    w = healthy()
+    w.link.reconfigure(plan("a", "b", identity="2"))
+    assert (w.status.sources, w.status.replicas) == (None, ())
+    w.look("b", source(10, branch=1, system="2"))
+    assert w.status.source == "b", "what the old system's source was doing counts no more"
+
+
 # ---- what is remembered
 
 

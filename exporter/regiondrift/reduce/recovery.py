@@ -91,6 +91,7 @@ class LinkReducer:
             del self.memory.nodes[name]
         if self._link.identity is not None and self.memory.system not in (None, self._link.identity):
             self.memory = LinkMemory(system=self._link.identity, replaces=True)
+            self._views = {name: View(state_since=self._started) for name in self._regions}
         elif self._link.identity is not None:
             self.memory.system = self._link.identity
 
