@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from regiondrift.model import Metric, Moment, Observation, ProbeError, Reason, Sample
 from regiondrift_collectors.postgresql.connection import Rows
@@ -88,19 +87,24 @@ METRICS: Final = (
     INVALIDATION,
 )
 
+# One text for all slots, since a value takes the exporter longer to fetch than the server to write: per slot what rarely
+# changes, a bar, and what does with every write. No value holds a separator, and NULL is an empty one.
 # Temporary slots end with their session and carry its process id in their name: a series for each would never end.
 # The end of the log is read after the slots, so that none is ahead of it.
 # A standby's wal_status and safe_wal_size are computed from where its log ended when it started (LAB 13 to 18), so we
 # need the settings to do better.
 _STATEMENT: Final = """
-SELECT {synchronizes}, slot_name, slot_type, active, wal_status, safe_wal_size, restart_lsn, confirmed_flush_lsn,
-       CASE WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
+SELECT {synchronizes}, slots.told,
+       CASE WHEN slots.told IS NULL THEN NULL
+            WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
             ELSE pg_current_wal_flush_lsn() END,
-       {two_phase}, {reason}, {failover}, {synced}, {since}, {age},
-       CASE WHEN pg_is_in_recovery() THEN (SELECT concat_ws(' ',
+       CASE WHEN slots.told IS NOT NULL AND pg_is_in_recovery() THEN concat_ws(',',
             pg_size_bytes(current_setting('wal_segment_size')), pg_size_bytes(current_setting('max_wal_size')),
-            pg_size_bytes(current_setting('wal_keep_size')), pg_size_bytes(current_setting('max_slot_wal_keep_size')))) END
-  FROM (SELECT 1) AS one LEFT JOIN pg_replication_slots ON NOT temporary
+            pg_size_bytes(current_setting('wal_keep_size')), pg_size_bytes(current_setting('max_slot_wal_keep_size'))) END
+  FROM (SELECT string_agg(concat(slot_name, ',', slot_type, ',', active, ',', wal_status, ',', restart_lsn, ',',
+                                 confirmed_flush_lsn, ',', {two_phase}, ',', {reason}, ',', {failover}, ',', {synced}, ',',
+                                 {since}, '|', safe_wal_size, ',', {age}), ' ') AS told
+          FROM pg_replication_slots WHERE NOT temporary) AS slots
 """
 _WORDS: Final = {
     130000: {
@@ -124,15 +128,13 @@ _WORDS: Final = {
         "age": "extract(epoch FROM clock_timestamp() - inactive_since)",
     },
 }  # fmt: skip
-_COLUMNS: Final = 16
-_Row: TypeAlias = Sequence[str | None]
 _KNOWS_SINCE: Final = 170000
 _NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
 _SIZE: Final = re.compile(r"-?[0-9]{1,19}")
 
 
 def statement(version: int) -> str:
-    """One row per slot; one of NULLs where there is none."""
+    """One row, whatever slots there are."""
     words: dict[str, str] = {}
     for since, more in _WORDS.items():
         if since <= version:
@@ -140,72 +142,112 @@ def statement(version: int) -> str:
     return _STATEMENT.format(**words)
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What is remembered of a slot from one look to the next."""
+@dataclass(slots=True)
+class _Slot:
+    """What is known of a slot from its last look, and what was said then, to be said again where nothing changed."""
 
     active: bool
+    state: str | None
+    """By the server; None: it keeps nothing."""
+    restart: int
     reached: tuple[int, int]
-    """Restart and confirmed position; 0: none."""
+    """Last restart and confirmed position; 0: none."""
     since: Moment | None
-    claimed: str | None
+    claimed: str
     """The server's own words for `since`."""
+    fixed: tuple[Sample, ...]
+    moving: tuple[tuple[str, int, int | None], tuple[Sample, ...]] = (("", 0, None), ())
+    """State, retained and safe bytes, and what is said of them."""
 
 
 def read(rows: Rows, server: Server) -> list[Observation]:
-    """Samples of every slot; in `server.memory` what the next look needs to know."""
+    """Samples of every slot; in `server.memory` what the next look needs to know.
+
+    Raises:
+        ProbeError: a slot cannot be as it is told.
+    """
+    if len(rows) != 1 or len(rows[0]) != 4:
+        raise ProbeError(Reason.PROTOCOL, "slots: an answer that was not asked for")
+    synchronizes, told, end, settings = rows[0]
     out: list[Observation] = []
-    seen: dict[str, _Seen] = {}
-    before: dict[str, _Seen] = server.memory.get("slots", {})
-    for row in rows:
-        if len(row) != _COLUMNS:
-            raise ProbeError(Reason.PROTOCOL, f"slots: {len(row)} columns where {_COLUMNS} were asked for")
-        if row[0] is not None and not out:
-            out.append(SYNCHRONIZES.at(int(row[0] == "on"), server.labels))
-        name = row[1]
-        if name is None:
-            continue
-        if not _NAME.fullmatch(name):
-            raise ProbeError(Reason.REFUSED_VALUE, f"{name[:40]!r} is no name of a slot")
-        seen[name] = _used(row, before.get(name), server)
-        out += _samples((*server.labels, name), row, seen[name], server)
-    server.memory["slots"] = seen
+    if synchronizes is not None:
+        out.append(SYNCHRONIZES.at(int(synchronizes == "on"), server.labels))
+    before: dict[str, _Slot] = server.memory.get("by name", {})
+    # A standby's words mean something else once it is promoted.
+    same = server.memory.get("in recovery") == server.in_recovery
+    known: dict[str, tuple[str, _Slot]] = server.memory.get("by text", {}) if same else {}
+    by_name: dict[str, _Slot] = {}
+    by_text: dict[str, tuple[str, _Slot]] = {}
+    if told is not None:
+        ends, sizes = lsn(end), _sizes(settings) if settings is not None else None
+        for one in told.split(" "):
+            text, _, now = one.partition("|")
+            safe, _, age = now.partition(",")
+            name, slot = known.get(text) or _parsed(text, age, before, server)
+            by_text[text], by_name[name] = (name, slot), slot
+            out += slot.fixed
+            if slot.state is not None:
+                out += _moving(slot, (*server.labels, name), ends, safe, sizes)
+    server.memory.update({"by name": by_name, "by text": by_text, "in recovery": server.in_recovery})
     return out
 
 
-def _samples(labels: tuple[str, ...], row: _Row, seen: _Seen, server: Server) -> Iterator[Sample]:
-    _, _, kind, _, status, safe, restart, _, end, two_phase, reason, failover, synced, _, _, settings = row
+def _parsed(text: str, age: str, before: dict[str, _Slot], server: Server) -> tuple[str, _Slot]:
+    """A slot that is new, or has changed since the last look."""
+    words = text.split(",")
+    if len(words) != 11:
+        raise ProbeError(Reason.PROTOCOL, f"slots: {len(words)} words where 11 were asked for")
+    name, kind, used, status, restart, confirmed, two_phase, reason, failover, synced, claimed = words
+    if not _NAME.fullmatch(name):
+        raise ProbeError(Reason.REFUSED_VALUE, f"{name[:40]!r} is no name of a slot")
     if kind not in ("physical", "logical"):
         raise ProbeError(Reason.REFUSED_VALUE, "a slot is neither physical nor logical")
-    yield INFO.at(1, (*labels, kind))
-    yield ACTIVE.at(int(seen.active), labels)
-    if seen.since is not None:
-        yield INACTIVE_SINCE.at(seen.since, labels)
+    labels = (*server.labels, name)
+    active, last = bool(_truth(used)), before.get(name)
+    reached = (_position(restart), _position(confirmed))
+    if last is not None:
+        # A slot that is lost loses its position, too; nobody has moved it.
+        reached = (reached[0] or last.reached[0], reached[1] or last.reached[1])
+    since = None if active else _since(claimed, age, last, reached, server)
+    fixed = [INFO.at(1, (*labels, kind)), ACTIVE.at(int(active), labels)]
+    if since is not None:
+        fixed.append(INACTIVE_SINCE.at(since, labels))
     if kind == "logical":
-        if two_phase is not None:
-            yield TWO_PHASE.at(_truth(two_phase), labels)
-        if failover is not None and not server.in_recovery:
-            yield FAILOVER.at(_truth(failover), labels)
+        if two_phase:
+            fixed.append(TWO_PHASE.at(_truth(two_phase), labels))
+        if failover and not server.in_recovery:
+            fixed.append(FAILOVER.at(_truth(failover), labels))
         # On a promoted standby it is left over and means nothing.
-        if synced is not None and server.in_recovery:
-            yield SYNCED.at(_truth(synced), labels)
-    if status == "lost" or reason is not None:
-        yield from STATE.in_state("lost", labels)
-        yield from INVALIDATION.in_state(reason if reason in REASONS else "unknown", labels)
-        return
+        if synced and server.in_recovery:
+            fixed.append(SYNCED.at(_truth(synced), labels))
+    lost = status == "lost" or reason
+    if lost:
+        fixed += STATE.in_state("lost", labels)
+        fixed += INVALIDATION.in_state(reason if reason in REASONS else "unknown", labels)
     # A slot that was never used keeps nothing, whatever the server computes for it.
-    if status is None or restart is None:
-        return
-    if status not in STATES:
+    state = None if lost or not status or not restart else status
+    if state is not None and state not in STATES:
         raise ProbeError(Reason.REFUSED_VALUE, f"{status[:40]!r} is no status of a slot")
-    kept_from, ends = lsn(restart), lsn(end)
-    left = _size(safe) if safe is not None else None
-    if settings is not None:
-        status, left = standing(kept_from, ends, *_sizes(settings))
-    yield from STATE.in_state(status, labels)
-    yield RETAINED.at(max(ends - kept_from, 0), labels)
-    if left is not None:
-        yield SAFE.at(left, labels)
+    return name, _Slot(active, state, _position(restart), reached, since, claimed, tuple(fixed))
+
+
+def _moving(
+    slot: _Slot, labels: tuple[str, ...], end: int, safe: str, sizes: tuple[int, int, int, int] | None
+) -> tuple[Sample, ...]:
+    """What changes as the log grows."""
+    assert slot.state is not None
+    state, left = slot.state, _size(safe) if safe else None
+    if sizes is not None:
+        state, left = standing(slot.restart, end, *sizes)
+    now = (state, max(end - slot.restart, 0), left)
+    before, said = slot.moving
+    if now != before:
+        states = said[: len(STATES)] if state == before[0] else STATE.in_state(state, labels)
+        said = (*states, RETAINED.at(now[1], labels))
+        if left is not None:
+            said = (*said, SAFE.at(left, labels))
+        slot.moving = (now, said)
+    return said
 
 
 def standing(restart: int, end: int, segment: int, most: int, keep: int, limit: int) -> tuple[str, int | None]:
@@ -225,44 +267,32 @@ def standing(restart: int, end: int, segment: int, most: int, keep: int, limit: 
     return state, (needed + kept + 1) * segment - end
 
 
-def _used(row: _Row, before: _Seen | None, server: Server) -> _Seen:
-    """Whether the slot is in use, and since when it is not."""
-    active = bool(_truth(row[3]))
-    reached = [_position(text) for text in row[6:8]]
-    if before is not None:
-        # A slot that is lost loses its position, too; nobody has moved it.
-        reached = [new or old for new, old in zip(reached, before.reached, strict=True)]
-    since = None if active else _since(row, before, reached, server)
-    return _Seen(active, (reached[0], reached[1]), since, row[13])
-
-
-def _since(row: _Row, before: _Seen | None, reached: list[int], server: Server) -> Moment | None:
+def _since(claimed: str, age: str, last: _Slot | None, reached: tuple[int, int], server: Server) -> Moment | None:
     """Since when a slot that is inactive now has been."""
     if server.version >= _KNOWS_SINCE:
-        claimed, age = row[13:15]
-        if age is None:
+        if not age:
             return None
-        if before is not None and before.claimed == claimed and before.since is not None:
-            return before.since
+        if last is not None and last.claimed == claimed and last.since is not None:
+            return last.since
         # An age, put on our clock once: the server's clock may be wrong, but is so at both ends.
         return Moment(server.now - max(_seconds(age), 0.0))
-    if before is None:
+    if last is None:
         return None
-    if before.active:
+    if last.active:
         return server.now
-    moved = [new - old for new, old in zip(reached, before.reached, strict=True)]
+    moved = [new - old for new, old in zip(reached, last.reached, strict=True)]
     if min(moved) < 0:
         # Another slot of that name, or one that a crash has set back.
         return None
     # Only who uses a slot moves it on.
-    return server.now if max(moved) > 0 else before.since
+    return server.now if max(moved) > 0 else last.since
 
 
-def _position(text: str | None) -> int:
-    return 0 if text is None else lsn(text)
+def _position(text: str) -> int:
+    return lsn(text) if text else 0
 
 
-def _truth(text: str | None) -> int:
+def _truth(text: str) -> int:
     if text not in ("t", "f"):
         raise ProbeError(Reason.REFUSED_VALUE, "a slot's truth value is neither true nor false")
     return int(text == "t")
@@ -275,7 +305,7 @@ def _size(text: str) -> int:
 
 
 def _sizes(text: str) -> tuple[int, int, int, int]:
-    segment, most, keep, limit = [_size(word) for word in text.split(" ")] if text.count(" ") == 3 else (0, 0, 0, 0)
+    segment, most, keep, limit = [_size(word) for word in text.split(",")] if text.count(",") == 3 else (0, 0, 0, 0)
     if segment <= 0:
         raise ProbeError(Reason.REFUSED_VALUE, "the sizes of the log are no sizes")
     return segment, most, keep, limit

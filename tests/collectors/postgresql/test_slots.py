@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg
 import pytest
@@ -245,29 +245,33 @@ def synchronize(regions: Pair) -> None:
 # --- single answers
 
 NOW = Moment(1_000_000.0)
-ROW: dict[str, str | None] = {
-    "synchronizes": None,
+SLOT = {
     "name": "drift_slot",
     "kind": "physical",
     "active": "f",
     "status": "reserved",
-    "safe": "1000",
     "restart": "0/1000000",
-    "confirmed": None,
-    "end": "0/1000200",
-    "two_phase": None,
-    "reason": None,
-    "failover": None,
-    "synced": None,
-    "since": None,
-    "age": None,
-    "settings": None,
+    "confirmed": "",
+    "two_phase": "",
+    "reason": "",
+    "failover": "",
+    "synced": "",
+    "since": "",
+    "safe": "1000",
+    "age": "",
 }
 
 
-def row(**changed: str | None) -> list[str | None]:
-    assert changed.keys() <= ROW.keys()
-    return list({**ROW, **changed}.values())
+def answer(
+    *slots: dict[str, str], end: str | None = "0/1000200", settings: str | None = None
+) -> list[list[str | None]]:
+    """What the server answers of slots that differ so much from the usual one."""
+    told = []
+    for changed in slots:
+        assert changed.keys() <= SLOT.keys()
+        words = list({**SLOT, **changed}.values())
+        told.append(",".join(words[:11]) + "|" + ",".join(words[11:]))
+    return [[None, " ".join(told) or None, end, settings]]
 
 
 def server(version: int = 150000, now: float = NOW, memory: dict[str, object] | None = None) -> Server:
@@ -279,19 +283,19 @@ def since(found: list[Observation]) -> float | None:
     return values[0] if values else None
 
 
-def after(*looks: dict[str, str | None], version: int = 150000) -> float | None:
+def after(*looks: dict[str, str], version: int = 150000) -> float | None:
     """Inactive since when, after these looks one second apart, the first at 0."""
     memory: dict[str, object] = {}
     found: list[Observation] = []
     for at, changed in enumerate(looks):
-        found = read([row(**changed)], server(version, at, memory))
+        found = read(answer(changed), server(version, at, memory))
     return since(found)
 
 
-USED: dict[str, str | None] = {"active": "t"}
-IDLE: dict[str, str | None] = {}
-MOVED: dict[str, str | None] = {"restart": "0/1000100"}
-BACK: dict[str, str | None] = {"restart": "0/FFFFF8"}
+USED = {"active": "t"}
+IDLE: dict[str, str] = {}
+MOVED = {"restart": "0/1000100"}
+BACK = {"restart": "0/FFFFF8"}
 
 
 @pytest.mark.parametrize(
@@ -306,13 +310,13 @@ BACK: dict[str, str | None] = {"restart": "0/FFFFF8"}
         ([IDLE, MOVED], 1),
         ([USED, IDLE, IDLE, MOVED, MOVED], 3),
         ([USED, IDLE, BACK], None),
-        ([USED, IDLE, {"restart": None, "status": "lost"}], 1),
-        ([USED, IDLE, {"restart": None, "status": "lost"}, {"restart": None, "status": "lost"}], 1),
-        ([{"restart": None, "status": None}, IDLE], 1),
+        ([USED, IDLE, {"restart": "", "status": "lost"}], 1),
+        ([USED, IDLE, {"restart": "", "status": "lost"}, {"restart": "", "status": "lost"}], 1),
+        ([{"restart": "", "status": ""}, IDLE], 1),
     ],
 )
 def test_before_17_a_slot_is_inactive_since_we_saw_it_after_it_was_used(
-    looks: list[dict[str, str | None]], expected: float | None
+    looks: list[dict[str, str]], expected: float | None
 ) -> None:
     assert after(*looks) == expected
 
@@ -320,13 +324,13 @@ def test_before_17_a_slot_is_inactive_since_we_saw_it_after_it_was_used(
 @pytest.mark.parametrize("version", [130000, 160014])
 def test_a_slot_that_was_away_is_another_slot(version: int) -> None:
     memory: dict[str, object] = {}
-    for at, rows in enumerate(([row(active="t")], [row()], [], [row()])):
-        found = read(rows, server(version, at, memory))
+    for at, rows in enumerate(([USED], [IDLE], [], [IDLE])):
+        found = read(answer(*rows), server(version, at, memory))
     assert since(found) is None
 
 
 def test_from_17_on_the_servers_clock_counts_only_as_a_difference() -> None:
-    far_off: dict[str, str | None] = {"since": "99999999999", "age": "30"}
+    far_off = {"since": "99999999999", "age": "30"}
     assert after({}, far_off, version=170000) == -29
     assert after({}, far_off, {**far_off, "age": "31.5"}, version=180000) == -29, "and it stands still"
     assert after({}, {"since": "1", "age": "-5"}, version=180000) == 1, "never later than our look"
@@ -335,7 +339,7 @@ def test_from_17_on_the_servers_clock_counts_only_as_a_difference() -> None:
 
 @pytest.mark.parametrize("reason", ["wal_removed", "rows_removed", "wal_level_insufficient", "idle_timeout"])
 def test_a_lost_slot_tells_why_and_keeps_nothing(reason: str) -> None:
-    found = read([row(status="lost", reason=reason, safe=None)], server(180000))
+    found = read(answer({"status": "lost", "reason": reason, "safe": ""}), server(180000))
     said = {(o.metric, o.values[4:]): o.value for o in found if isinstance(o, Sample)}
     assert said[STATE, ("lost",)] == 1
     assert said[INVALIDATION, (reason,)] == 1
@@ -344,51 +348,89 @@ def test_a_lost_slot_tells_why_and_keeps_nothing(reason: str) -> None:
 
 
 def test_a_reason_that_does_not_exist_yet_is_unknown() -> None:
-    found = read([row(status="lost", reason="solar_flare")], server(200000))
+    found = read(answer({"status": "lost", "reason": "solar_flare"}), server(200000))
     assert [o.values[-1] for o in found if isinstance(o, Sample) and o.metric is INVALIDATION and o.value] == [
         "unknown"
     ]
 
 
 def test_without_slots_nothing_is_said() -> None:
-    assert read([[None] * 16], server()) == []
+    assert read([[None] * 4], server()) == []
+
+
+def test_what_does_not_change_is_said_again_as_it_was() -> None:
+    memory: dict[str, object] = {}
+    first = read(answer(USED, {"name": "other"}), server(memory=memory))
+    again = read(answer(USED, {"name": "other"}), server(memory=memory))
+    assert [id(one) for one in again] == [id(one) for one in first]
+    grown = read(answer(USED, {"name": "other", "safe": "999"}, end="0/1000201"), server(memory=memory))
+    changed = {one.metric for one, old in zip(grown, first, strict=True) if one is not old and isinstance(one, Sample)}
+    assert changed == {RETAINED, SAFE}
+
+
+def test_after_a_promotion_the_same_words_are_read_anew() -> None:
+    memory: dict[str, object] = {}
+    kept = {"kind": "logical", "failover": "t", "synced": "t", "two_phase": "f"}
+    sizes = "1048576,1073741824,0,-1"
+    standby = Server("orders", "ymq-1", 180000, True, NOW, memory)
+    metrics = {o.metric for o in read(answer(kept, settings=sizes), standby) if isinstance(o, Sample)}
+    assert SYNCED in metrics
+    assert FAILOVER not in metrics
+    metrics = {o.metric for o in read(answer(kept), server(180000, memory=memory)) if isinstance(o, Sample)}
+    assert FAILOVER in metrics
+    assert SYNCED not in metrics
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"name": "Not a name"},
+        {"name": "Not-a-name"},
         {"name": "x" * 64},
+        {"name": ""},
         {"kind": "quantum"},
-        {"active": None},
+        {"active": ""},
         {"status": "fine"},
         {"restart": "0/0"},
-        {"end": None},
         {"safe": "much"},
         {"kind": "logical", "two_phase": "1"},
-        {"settings": "1 2 3"},
-        {"settings": "0 1 1 1"},
-        {"settings": "many more words here"},
     ],
 )
-def test_what_cannot_be_true_is_refused(changed: dict[str, str | None]) -> None:
+def test_what_cannot_be_true_is_refused(changed: dict[str, str]) -> None:
     with pytest.raises(ProbeError) as caught:
-        read([row(**changed)], server(180000))
+        read(answer(changed), server(180000))
     assert caught.value.failure.reason is Reason.REFUSED_VALUE
+
+
+@pytest.mark.parametrize("settings", ["1,2,3", "0,1,1,1", "many,more,words,here", "1,2,3,4,5"])
+def test_sizes_that_are_none_are_refused(settings: str) -> None:
+    with pytest.raises(ProbeError):
+        read(answer({}, settings=settings), server(180000))
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [[None] * 3], [[None] * 4] * 2, [[None, "", None, None]], [[None, "a b", "0/1", None]]]
+)
+def test_another_answer_is_not_ours(rows: list[list[str | None]]) -> None:
+    with pytest.raises(ProbeError):
+        read(rows, server())
 
 
 @pytest.mark.parametrize("age", ["NaN", "Infinity", "soon", "1e20"])
 def test_an_age_is_a_span_of_time(age: str) -> None:
     with pytest.raises(ProbeError):
-        read([row(since="1", age=age)], server(180000))
+        read(answer({"since": "1", "age": age}), server(180000))
 
 
-@given(st.lists(st.lists(st.one_of(st.none(), st.text(max_size=8)), min_size=15, max_size=17), max_size=3))
-def test_no_answer_at_all_raises_anything_but_a_classified_failure(rows: list[list[str | None]]) -> None:
-    try:
-        read(rows, server(180000))
-    except (ProbeError, RefusedValueError):
-        return
+WORDS = st.lists(
+    st.one_of(st.sampled_from(["", "t", "f", "0/1", "lost"]), st.text(max_size=8)), min_size=10, max_size=14
+)
+
+
+@given(st.lists(WORDS, max_size=3), st.text(max_size=8))
+def test_no_answer_at_all_raises_anything_but_a_classified_failure(slots: list[list[str]], end: str) -> None:
+    told = " ".join(",".join(words) for words in slots)
+    with suppress(ProbeError, RefusedValueError):
+        read([[None, told, end, None]], server(180000))
 
 
 @pytest.mark.parametrize(
