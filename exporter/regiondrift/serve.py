@@ -228,6 +228,8 @@ class Exporter:
             self._publisher.stepped(self._clock.step)
             self._house.stepped()
             self._discoveries.stepped()
+            # Else a kill within the next second would leave times of the old clock.
+            self._remember(everything=True)
 
     def _watch_heartbeat(self) -> None:
         """Runs on a thread. Counts its own seconds, so that a stopped and continued process is not taken for a frozen one."""

@@ -448,6 +448,31 @@ def test_a_replica_whose_control_file_still_shows_the_old_branch_has_not_diverge
     assert w.state("c") is State.DISCONNECTED
 
 
+def test_a_replica_past_a_source_that_lost_its_newest_writes_holds_another_history() -> None:
+    w = Watch()
+    w.look("a", source(500))
+    w.look("b", replica(500))
+    proven = w.of("b").recovery_point  # type: ignore[union-attr]
+    w.look("a", source(400), 10)
+    assert w.state("b") is State.DIVERGED
+    for i in range(10):
+        w.look("a", source(450 + 100 * i), 1)
+        w.look("b", replica(500), 1)
+    b = w.of("b")
+    assert b is not None
+    assert (b.state, b.recovery_point) == (State.DIVERGED, proven), "what the source writes there now is not on it"
+    assert w.restarted().state("b") is State.DIVERGED
+
+
+def test_a_source_that_lost_half_a_record_has_lost_nothing() -> None:
+    w = Watch()
+    w.look("a", source(500))
+    w.look("b", replica(490))
+    w.look("a", source(490))
+    w.look("b", replica(490))
+    assert w.state("b") is State.STREAMING
+
+
 # ---- rebuilt copies
 
 

@@ -78,6 +78,9 @@ async def look(target: Target, kept: Kept) -> Look:
     version = connection.server_version
     asked, sections = _everything(version)
     results, refused = await connection.ask(asked)
+    if results and statement.turned(results[0]):
+        # Half of the answer is a standby's and half a primary's.
+        results, refused = await connection.ask(asked)
     if not results:
         raise refused or ProbeError(Reason.PROTOCOL, "no result")
     found = statement.read(results[0], version)

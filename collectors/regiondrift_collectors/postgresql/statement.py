@@ -61,7 +61,8 @@ SELECT pg_is_in_recovery(),
        senders.feeds,
        senders.copies,
        host(inet_server_addr()),
-       extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())
+       extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()),
+       pg_is_in_recovery()
   FROM (SELECT 1) AS one
   LEFT JOIN (SELECT pid, status, received_tli, concat_ws(':', sender_host, sender_port) AS sender,
                     coalesce(substring(conninfo FROM '(?:^| )application_name=(\S+)'),
@@ -101,10 +102,12 @@ def read(rows: Sequence[Sequence[str | None]], version: int) -> Look:
     if len(rows) != 1:
         raise ProbeError(Reason.PROTOCOL, f"{len(rows)} rows where one was asked for")
     row = rows[0]
-    if len(row) != 19:
-        raise ProbeError(Reason.PROTOCOL, f"{len(row)} columns where 19 were asked for")
+    if len(row) != 20:
+        raise ProbeError(Reason.PROTOCOL, f"{len(row)} columns where 20 were asked for")
     in_recovery, system, branch, position, may_read, floor, pid, status, conninfo, paused, delay, lag = row[:12]
-    received, sender, name, feeds, copies, address, up_for = row[12:]
+    received, sender, name, feeds, copies, address, up_for, still = row[12:]
+    if turned(rows):
+        raise ProbeError(Reason.STARTING, "its role changed while it answered")
     if in_recovery not in ("t", "f") or may_read not in ("t", "f"):
         raise ProbeError(Reason.REFUSED_VALUE, "a truth value is neither true nor false")
     if may_read == "f" or (pid is not None and status is None) or (in_recovery == "t" and conninfo is None):
@@ -138,6 +141,11 @@ def read(rows: Sequence[Sequence[str | None]], version: int) -> Look:
         up_for=_seconds("the uptime", up_for),
     )
     return Look((replica, link), notes={**notes, "role": "standby"})
+
+
+def turned(rows: Sequence[Sequence[str | None]]) -> bool:
+    """Whether the server was promoted between the first column and the last."""
+    return len(rows) == 1 and {rows[0][0], rows[0][-1]} == {"t", "f"}
 
 
 def lsn(text: str | None) -> int:

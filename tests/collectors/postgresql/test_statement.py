@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regiondrift.model import History, LinkState, ProbeError, Reason, ReplicaPosition, SourcePosition
-from regiondrift_collectors.postgresql.statement import lsn, read, statement
+from regiondrift_collectors.postgresql.statement import lsn, read, statement, turned
 
 COLUMNS = (
     "in_recovery", "system", "branch", "position", "may_read", "floor", "pid", "status",
-    "conninfo", "paused", "delay", "lag", "received", "sender", "name", "feeds", "copies", "address", "up_for",
+    "conninfo", "paused", "delay", "lag", "received", "sender", "name", "feeds", "copies", "address", "up_for", "still",
 )  # fmt: skip
 
 PRIMARY: dict[str, str | None] = {
@@ -25,6 +25,7 @@ PRIMARY: dict[str, str | None] = {
     "position": "16/B374D848",
     "may_read": "t",
     "delay": "0",
+    "still": "f",
     "feeds": '["amsterdam", "rome"]',
 }
 STANDBY: dict[str, str | None] = {
@@ -41,6 +42,7 @@ STANDBY: dict[str, str | None] = {
     "name": "amsterdam",
     "address": "10.0.0.2",
     "up_for": "86400.5",
+    "still": "t",
 }
 HERE = History("7549262912316350501", 3)
 LINKED = LinkState(up=True, name="amsterdam", session="4711", reported_lag=0.25)
@@ -258,6 +260,14 @@ def test_whom_a_primary_feeds(feeds: str | None, names: frozenset[str]) -> None:
 )
 def test_names_that_are_no_names_are_refused(feeds: str) -> None:
     assert reason(row(PRIMARY, feeds=feeds)) is Reason.REFUSED_VALUE
+
+
+def test_a_promotion_between_two_columns_is_neither_a_primary_nor_a_standby() -> None:
+    mixed = row(STANDBY, still="f")
+    assert turned([mixed])
+    assert reason(mixed) is Reason.STARTING
+    assert not turned([row(PRIMARY)])
+    assert not turned([])
 
 
 def test_the_password_in_primary_conninfo_never_leaves_the_server() -> None:
