@@ -105,7 +105,7 @@ def read(rows: Sequence[Sequence[str | None]], version: int) -> Look:
     if len(row) != 20:
         raise ProbeError(Reason.PROTOCOL, f"{len(row)} columns where 20 were asked for")
     in_recovery, system, branch, position, may_read, floor, pid, status, conninfo, paused, delay, lag = row[:12]
-    received, sender, name, feeds, copies, address, up_for, still = row[12:]
+    received, sender, name, feeds, copies, address, up_for, _ = row[12:]
     if turned(rows):
         raise ProbeError(Reason.STARTING, "its role changed while it answered")
     if in_recovery not in ("t", "f") or may_read not in ("t", "f"):
