@@ -81,14 +81,18 @@ class View:
         return None
 
 
-def twins(views: Mapping[str, View], node: str, look: Look) -> tuple[str | None, list[View]]:
-    """Other names that lead to the server of this look: the first that is listed before `node`, and those after it. Of a
-    server by two names, which would seem to be two that accept writes, the name listed first counts."""
-    instance = only(Instance, look)
-    same = [name for name, view in views.items() if view.seen and instance is not None and view.instance == instance]
-    names = list(views)
-    before = [name for name in same if names.index(name) < names.index(node)]
-    return next(iter(before), None), [views[name] for name in same if names.index(name) > names.index(node)]
+def other_name(views: Mapping[str, View], node: str, look: Look) -> str | None:
+    """The node listed before `node` whose server this look met. Those listed after it that lead there are lost: of two
+    names for one server, which would seem to be two that accept writes, the one listed first counts."""
+    instance, before = only(Instance, look), True
+    for name, view in views.items():
+        if name == node:
+            before = False
+        elif view.seen and instance is not None and view.instance == instance:
+            if before:
+                return name
+            view.lose()
+    return None
 
 
 def only(kind: type[T], look: Look) -> T | None:

@@ -24,7 +24,7 @@ from regiondrift.model import (
 )
 from regiondrift.reduce import hops
 from regiondrift.reduce.memory import LinkMemory, NodeMemory, sample_row
-from regiondrift.reduce.node import View, system_of, twins
+from regiondrift.reduce.node import View, other_name, system_of
 from regiondrift.state import Change, Key
 
 LATE: Final = 3
@@ -136,12 +136,9 @@ class LinkReducer:
         if system is not None and system != memory.system:
             view.lose()
             return Failure(Reason.WRONG_SYSTEM, f"belongs to system {system}, the link is about {memory.system}")
-        first, others = twins(self._views, node, pending.look)
-        if first is not None:
+        if (first := other_name(self._views, node, pending.look)) is not None:
             view.lose()
             return Failure(Reason.WRONG_SYSTEM, f"this is {first} under another name")
-        for other in others:
-            other.lose()
         view.take(pending.look, pending.asked, pending.answered)
         if view.replica is not None:
             view.replica = self._on_its_branch(node, view.replica)
