@@ -12,7 +12,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/cache/pycache
 # Progress bars on a terminal, silence in a pipe.
 PIP := $(BIN)/python -m pip $$([ -t 2 ] || echo --quiet) install
 
-TEST_PACKAGES := postgresql-15 prometheus prometheus-alertmanager chromium iptables iproute2 nginx-light
+TEST_PACKAGES := postgresql-15 prometheus prometheus-alertmanager chromium iptables iproute2 nginx-light etcd-server pgbouncer gcc libc6-dev
 RULES := $(wildcard alerts/*.rules.yaml)
 PAPERWORK := $(wildcard tests/test_layers.py tests/test_docs.py)
 
