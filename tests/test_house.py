@@ -294,6 +294,13 @@ def test_changes_are_handed_out_once_and_some_at_a_time(world: World) -> None:
     assert len(world.house.persist(everything=True)) == len(entries), "every moment has another Unix time now"
 
 
+def test_an_entry_that_is_no_link_any_more_has_nothing_to_remember(world: World) -> None:
+    world.house.apply([plan("orders", "a", "b", linked=True)])
+    world.ends("orders", "a", source(10))
+    world.house.apply([plan("orders", "a", "b")])
+    assert world.house.persist() == []
+
+
 def test_where_nothing_is_configured_everything_was_looked_at(world: World) -> None:
     world.house.apply([])
     assert world.house.ready

@@ -93,6 +93,7 @@ class House:
                 else:
                     self._links[key] = LinkReducer(plan, self._remembered(plan, now), now)
             elif self._links.pop(key, None):
+                self._unsaved.pop(key, None)
                 self._publisher.drop(("link", *key))
         self._plans = wanted
         self._said = {key: its for key, its in self._said.items() if key in self._links}
