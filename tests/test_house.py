@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from regiondrift.clock import Clock
-from regiondrift.house import PERSISTED_AT_ONCE, House
+from regiondrift.house import PERSISTED_AT_ONCE, ROWS_AT_ONCE, House
 from regiondrift.model import (
     Failure,
     History,
@@ -292,6 +292,18 @@ def test_changes_are_handed_out_once_and_some_at_a_time(world: World) -> None:
     assert world.house.persist() == []
     world.house.stepped()
     assert len(world.house.persist(everything=True)) == len(entries), "every moment has another Unix time now"
+
+
+def test_a_step_of_the_clock_does_not_make_all_samples_anew_in_one_go(world: World) -> None:
+    entries = ["e1", "e2", "e3"]
+    world.house.apply([plan(entry, "a", linked=True) for entry in entries])
+    for i in range(ROWS_AT_ONCE // 2):
+        for entry in entries:
+            world.ends(entry, "a", source(i))
+    world.house.persist(everything=True)
+    world.house.stepped()
+    assert [c.key.entry for c in world.house.persist()] == ["e1", "e2"]
+    assert [c.key.entry for c in world.house.persist()] == ["e3"]
 
 
 def test_an_entry_that_is_no_link_any_more_has_nothing_to_remember(world: World) -> None:

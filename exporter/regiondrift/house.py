@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 PERSISTED_AT_ONCE: Final = 200
 """Links whose memory is written per `persist`, or a tenth of those that changed if that is more."""
+ROWS_AT_ONCE: Final = 8000
+"""Samples after which no further link's are: about 30 ms of the event loop. After a step of the wall clock all are due."""
 
 
 @dataclass(slots=True)
@@ -289,11 +291,14 @@ class House:
 
     def persist(self, everything: bool = False) -> list[Change]:
         """What has changed since, for the state file; without `everything` the oldest part of it."""
-        n = len(self._unsaved)
-        chosen = list(self._unsaved)[: n if everything else max(PERSISTED_AT_ONCE, n // 10)]
-        for key in chosen:
+        n, rows = len(self._unsaved), 0
+        changes: list[Change] = []
+        for key in list(self._unsaved)[: n if everything else max(PERSISTED_AT_ONCE, n // 10)]:
+            if rows >= ROWS_AT_ONCE and not everything:
+                break
             del self._unsaved[key]
-        changes = [self._links[key].changes(Key(*key), self._clock.wall) for key in chosen]
+            changes.append(self._links[key].changes(Key(*key), self._clock.wall))
+            rows += len(changes[-1].upserts)
         return [*changes, *self._following.persist()]
 
     def stepped(self) -> None:
