@@ -313,6 +313,14 @@ def test_an_entry_that_is_no_link_any_more_has_nothing_to_remember(world: World)
     assert world.house.persist() == []
 
 
+def test_nothing_is_kept_of_nodes_that_come_and_go(world: World) -> None:
+    for i in range(10):
+        world.house.apply([plan("orders", "a", f"pod-{i}", linked=True)])
+        world.ends("orders", "a", source(10))
+        world.ends("orders", f"pod-{i}", replica(10))
+    assert world.house._said[("test", "orders")].keys() == {"pod-9"}
+
+
 def test_where_nothing_is_configured_everything_was_looked_at(world: World) -> None:
     world.house.apply([])
     assert world.house.ready

@@ -97,8 +97,8 @@ class House:
             elif self._links.pop(key, None):
                 self._unsaved.pop(key, None)
                 self._publisher.drop(("link", *key))
+        self._said = {key: its for key, its in self._said.items() if self._plans.get(key) == wanted.get(key)}
         self._plans = wanted
-        self._said = {key: its for key, its in self._said.items() if key in self._links}
         records: dict[tuple[str, str, str], _Record] = {}
         for plan in wanted.values():
             for target in plan.targets:
