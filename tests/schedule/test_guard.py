@@ -165,6 +165,8 @@ async def test_what_is_kept_stays_between_looks_and_goes_with_the_guard() -> Non
         SourcePosition(History("1", 1), -1),
         ReplicaPosition(History("1", 1), 2**64),
         LinkState(reported_lag=math.inf),
+        LinkState(intended_delay=math.nan),
+        LinkState(intended_delay=None),  # type: ignore[arg-type]
         "not an observation",
     ],
 )

@@ -180,8 +180,10 @@ class Guard:
                 return f"{position} is no position"
             return None
         if isinstance(observation, LinkState):
-            lag = observation.reported_lag
-            return None if lag is None or math.isfinite(lag) else f"the claimed lag is {lag!r}"
+            lag, delayed = observation.reported_lag, observation.intended_delay
+            if lag is not None and not _finite(lag):
+                return f"the claimed lag is {lag!r}"
+            return None if _finite(delayed) else f"the intended delay is {delayed!r}"
         if isinstance(observation, Instance):
             return None if isinstance(observation.id, str) and observation.id else "an instance without a name"
         if isinstance(observation, Members):
@@ -213,6 +215,10 @@ def _follower_problem(follower: Follower) -> str | None:
 
 def _out_of_range(position: object) -> str | None:
     return f"{position} is no position" if isinstance(position, int) and not 0 <= position < 2**64 else None
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _heard(task: asyncio.Task[Look]) -> None:
