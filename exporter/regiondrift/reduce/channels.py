@@ -34,6 +34,8 @@ class ChannelReducer:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        self._homes: dict[str, Entry] = {}
+        """The entries that have, or had, followers: few of many. A look costs a walk through these."""
 
     # ---- the configuration
 
@@ -53,9 +55,12 @@ class ChannelReducer:
         its = self._entries[entry]
         its.system = system
         its.views = {name: View(name, memory, state_since=now) for name, memory in followers.items()}
+        if its.views:
+            self._homes[entry] = its
 
     def drop(self, entry: str) -> None:
         self._entries.pop(entry, None)
+        self._homes.pop(entry, None)
         for _, view in self._followers():
             if view.memory.source == entry:
                 view.part()
@@ -93,6 +98,8 @@ class ChannelReducer:
             return
         home.system = end.followers.system
         listed = {f.name: f for f in end.followers.followers}
+        if listed:
+            self._homes[home.plan.entry] = home
         for name, now in listed.items():
             if name not in home.views:
                 home.views[name] = self._renamed(home, end.history, now, listed) or View(name, FollowerMemory())
@@ -239,7 +246,7 @@ class ChannelReducer:
     # ---- what holds now
 
     def _followers(self) -> Iterator[tuple[Entry, View]]:
-        for entry in self._entries.values():
+        for entry in self._homes.values():
             for view in entry.views.values():
                 yield entry, view
 
@@ -334,7 +341,7 @@ class ChannelReducer:
         return len(offered - view.now.items), len(view.now.items - offered)
 
     def names(self) -> Iterable[Name]:
-        return [(entry.plan.entry, view.name) for entry, view in self._followers()]
+        return [(name, view) for name, entry in self._entries.items() for view in entry.views]
 
     def objectives(self) -> dict[tuple[str, str], float]:
         """The objective of every link that has a follower, by `system` and `link`."""
