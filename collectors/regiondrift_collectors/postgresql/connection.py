@@ -223,7 +223,12 @@ async def _parameters(node: Node) -> bytes:
         "gssencmode": "disable",
     }
     given = {**defaults, **given}
-    if "hostaddr" not in given and given.get("host"):
+    if not given.get("host") and not given.get("hostaddr"):
+        # What libpq takes from elsewhere it would resolve itself, on the event loop.
+        if given.get("service") or os.environ.get("PGSERVICE"):
+            raise ProbeError(Reason.PROTOCOL, "the host of a service file is not used: name host and port in conninfo")
+        given["host"] = os.environ.get("PGHOST", "")
+    if "hostaddr" not in given and given["host"]:
         given = await _resolved(node, given)
     return libpq_conninfo.make_conninfo("", **given).encode()
 
@@ -261,7 +266,7 @@ async def _resolved(node: Node, given: dict[str, str]) -> dict[str, str]:
     hosts = given["host"].split(",")
     if any(h.startswith(("/", "@")) for h in hosts):
         return given
-    ports = (given.get("port") or "5432").split(",")
+    ports = (given.get("port") or os.environ.get("PGPORT") or "5432").split(",")
     out: list[tuple[str, str, str]] = []
     for i, host in enumerate(hosts):
         port = ports[i] if len(ports) > 1 and i < len(ports) else ports[0]

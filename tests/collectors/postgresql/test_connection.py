@@ -470,6 +470,20 @@ async def test_a_connection_string_that_cannot_be_read_is_not_quoted(conninfo: s
     assert "hunter2" not in result.detail
 
 
+async def test_libpq_never_looks_a_name_up_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would do so on the event loop, and everybody would wait for the name server of one target."""
+    services = tmp_path / "services"
+    services.write_text("[orders]\nhost=no-such-host.invalid\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    result = await look("service=orders")
+    assert isinstance(result, Failure)
+    assert (result.reason, "service" in result.detail) == (Reason.PROTOCOL, True)
+    monkeypatch.setenv("PGHOST", "no-such-host.invalid")
+    result = await look("user=monitor")
+    assert isinstance(result, Failure)
+    assert result.detail.startswith("name no-such-host.invalid: ")
+
+
 @pytest.mark.parametrize(
     ("conninfo", "why"),
     [
