@@ -61,7 +61,17 @@ def answer(row: Sequence[str | bytes | None]) -> bytes:
 
 SET_UP = answer(["1"])
 
-PRIMARY: tuple[str | None, ...] = ("f", "7549262912316350501", "1", "0/3000060", "t", *[None] * 5, "0", *[None] * 8, "f")
+PRIMARY: tuple[str | None, ...] = (
+    "f",
+    "7549262912316350501",
+    "1",
+    "0/3000060",
+    "t",
+    *[None] * 5,
+    "0",
+    *[None] * 8,
+    "f",
+)
 """The row of a primary at our statement."""
 
 
