@@ -77,9 +77,11 @@ async def look(target: Target, kept: Kept) -> Look:
         kept.put(connection, connection.close)
     version = connection.server_version
     asked, sections = _everything(version)
+    now = kept.now()
     results, refused = await connection.ask(asked)
     if results and statement.turned(results[0]):
         # Half of the answer is a standby's and half a primary's.
+        now = kept.now()
         results, refused = await connection.ask(asked)
     if not results:
         raise refused or ProbeError(Reason.PROTOCOL, "no result")
@@ -90,7 +92,7 @@ async def look(target: Target, kept: Kept) -> Look:
     notes = dict(found.notes or {})
     for section, rows in zip(sections, results[1:], strict=False):
         memory = kept.memory.setdefault(section.name, {})
-        server = Server(target.entry, target.part, version, not writes, kept.now(), memory, notes)
+        server = Server(target.entry, target.part, version, not writes, now, memory, notes)
         failures += _read(section, rows, server, more)
     if refused is not None:
         failures.append(refused.failure)

@@ -22,7 +22,7 @@ class Server:
     """``server_version_num``."""
     in_recovery: bool
     now: Moment
-    """When the answer was read, on the exporter's clock."""
+    """Just before it was asked, on the exporter's clock: an age that ends there makes nothing younger than it is."""
     memory: dict[str, Any] = field(default_factory=dict)
     """The section's own, from look to look."""
     notes: dict[str, str] = field(default_factory=dict)

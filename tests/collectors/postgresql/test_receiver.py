@@ -7,11 +7,13 @@ import time
 
 import pytest
 
+from collectors.postgresql.test_statement import STANDBY, row
 from regiondrift.clock import Clock
-from regiondrift.model import Conninfo, Kept, ProbeError, Sample, Target
-from regiondrift_collectors.postgresql import look
+from regiondrift.model import Conninfo, Kept, Look, Moment, ProbeError, Sample, Target
+from regiondrift_collectors.postgresql import SECTIONS, look
+from regiondrift_collectors.postgresql.connection import Rows
 from regiondrift_collectors.postgresql.options import Node
-from regiondrift_collectors.postgresql.receiver import LAST_MESSAGE, read
+from regiondrift_collectors.postgresql.receiver import LAST_MESSAGE, SECTION, read
 from regiondrift_collectors.postgresql.section import Server
 from servers.postgresql import Server as Running
 from servers.postgresql import pair
@@ -53,6 +55,33 @@ def test_a_receiver_that_hears_nothing_falls_silent_without_a_word(version: int)
                     await asyncio.sleep(0.05)
 
     asyncio.run(watch())
+
+
+class Slow:
+    """In the place of a connection: a standby's answer that is long on its way."""
+
+    server_version, usable, database = 180006, True, "postgres"
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def now(self) -> Moment:
+        return Moment(self.at)
+
+    async def ask(self, statement: bytes) -> tuple[list[Rows], None]:
+        self.at += 5
+        return [[row(STANDBY)], *([["3"]] for _ in SECTIONS[: SECTIONS.index(SECTION) + 1])], None
+
+
+def test_an_answer_that_is_late_makes_nothing_younger() -> None:
+    async def watch() -> Look:
+        slow = Slow()
+        kept = Kept(slow.now)
+        kept.put(slow, lambda: None)
+        return await look(Target("orders", "ams-1", "amsterdam", None), kept)
+
+    said = [o.value for o in asyncio.run(watch()).observations if isinstance(o, Sample) and o.metric is LAST_MESSAGE]
+    assert said == [997.0]
 
 
 @pytest.mark.parametrize("rows", [[["NaN"]], [["soon"]], [[None]], [["1"], ["2"]]])
