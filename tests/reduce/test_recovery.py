@@ -565,6 +565,18 @@ def test_a_copy_taken_while_the_replica_was_up_all_along_is_no_resync() -> None:
     assert w.of("b").resyncs == 0  # type: ignore[union-attr]
 
 
+def test_a_replica_that_may_have_been_up_before_the_copy_is_no_resync() -> None:
+    w = Watch()
+    w.look("a", source(500))
+    w.look("b", back(500, 100.0, "10.0.0.2"))
+    w.look("b", GONE)
+    w.look("a", copying(500, "10.0.0.2"))
+    copied_at = w.now
+    # It was asked at once, and answered four seconds later: it came up within those four seconds, before or after.
+    w.link.observe("b", back(500, 2.0, "10.0.0.2"), copied_at + 0.1, copied_at + 4.1)
+    assert w.of("b").resyncs == 0  # type: ignore[union-attr]
+
+
 def test_a_copy_for_one_of_two_that_share_an_address_tells_nothing() -> None:
     w = Watch(("a", "b", "c"))
     w.look("a", source(500))

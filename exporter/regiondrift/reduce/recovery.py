@@ -186,7 +186,7 @@ class LinkReducer:
     def _was_copied(self, mine: NodeMemory, view: View, at: ReplicaPosition) -> bool:
         """A whole copy was sent to it while it was away, and it came up after that."""
         copied_at, mine.copied_at = mine.copied_at, None
-        return copied_at is not None and at.up_for is not None and view.answered - at.up_for >= copied_at
+        return copied_at is not None and at.up_for is not None and view.asked - at.up_for >= copied_at
 
     def _notice_copies(self, view: View) -> None:
         """Who of those that are away is being sent a whole copy? An address that two of them share tells nothing."""
