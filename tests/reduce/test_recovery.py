@@ -310,6 +310,34 @@ def test_a_split_brain_seen_one_side_at_a_time_counts_one_failover() -> None:
     assert w.status.failovers == 1
 
 
+def test_what_an_old_source_proved_while_the_new_one_was_unseen_does_not_count_for_the_new_one() -> None:
+    w = Watch(("a", "b", "c"))
+    for node, look in (("a", source(100)), ("b", replica(100)), ("c", replica(100))):
+        w.look(node, look)
+    followed = w.now
+    w.look("b", GONE)
+    for i in range(10):
+        w.look("a", source(101 + i), 1)
+        w.look("c", replica(101 + i))
+    w.look("a", GONE)
+    w.look("b", source(150, branch=2))
+    c = w.of("c")
+    assert c is not None
+    assert c.recovery_point is not None
+    assert c.recovery_point <= followed, "b may have accepted writes ever since, and c has none of them"
+
+
+def test_a_failover_in_sight_takes_nothing_from_the_others() -> None:
+    w = Watch(("a", "b", "c"))
+    for node, look in (("a", source(100)), ("b", replica(90)), ("c", replica(100)), ("a", source(100))):
+        w.look(node, look)
+    proven = w.of("c").recovery_point  # type: ignore[union-attr]
+    w.look("a", GONE)
+    w.look("b", replica(90))
+    w.look("b", source(100, branch=2))
+    assert (w.status.failovers, w.of("c").recovery_point) == (1, proven)  # type: ignore[union-attr]
+
+
 def test_after_a_restart_no_failover_is_counted_before_every_node_had_its_look() -> None:
     split = healthy().restarted()
     split.look("b", source(110, branch=2))

@@ -26,6 +26,8 @@ class View:
     writes_since: float = 0.0
     """When the first of the unbroken looks was answered that saw it as a source."""
     replica: ReplicaPosition | None = None
+    followed_at: float | None = None
+    """When the last look began that saw it as a replica."""
     link: LinkState = _NO_WORD
     fed: str | None = None
     """Session of its link that the source was seen to feed."""
@@ -51,7 +53,8 @@ class View:
         self.instance = only(Instance, look)
         if not wrote:
             self.writes_since = answered
-        self.says_replica = self.says_replica or self.replica is not None
+        if self.replica is not None:
+            self.followed_at, self.says_replica = asked, True
         if self.replica is None or self.link.session != self.fed:
             self.fed, self.cut = None, False
 

@@ -210,10 +210,21 @@ class LinkReducer:
         if newer:
             memory.failovers += 1
             memory.failover_point = memory.node(node).proven
+            if node != memory.source:
+                self._lower(node)
         if node != memory.source:
             memory.nodes[node] = NodeMemory(resyncs=memory.node(node).resyncs)
         memory.source, memory.source_region = node, self._regions[node]
         memory.top_branch = max(memory.top_branch, at.history.branch)
+
+    def _lower(self, promoted: str) -> None:
+        """It may have accepted writes ever since it was last seen to follow: what its predecessor proved of the others after
+        that says nothing of those."""
+        own = (self._views[promoted].followed_at, self.memory.node(promoted).proven)
+        known = [Moment(at) for at in own if at is not None]
+        for mine in self.memory.nodes.values():
+            if known and mine.proven is not None:
+                mine.proven = min(mine.proven, max(known))
 
     def _sample(self, view: View, at: SourcePosition) -> None:
         memory = self.memory
