@@ -142,6 +142,10 @@ def statement(version: int) -> str:
     return _STATEMENT.format(**words)
 
 
+NAMED: Final = 5
+"""Slots that the note for a person names."""
+
+
 @dataclass(slots=True)
 class _Slot:
     """What is known of a slot from its last look, and what was said then, to be said again where nothing changed."""
@@ -156,6 +160,7 @@ class _Slot:
     claimed: str
     """The server's own words for `since`."""
     fixed: tuple[Sample, ...]
+    lost: bool
     moving: tuple[tuple[str, int, int | None], tuple[Sample, ...]] = (("", 0, None), ())
     """State, retained and safe bytes, and what is said of them."""
 
@@ -189,7 +194,21 @@ def read(rows: Rows, server: Server) -> list[Observation]:
             if slot.state is not None:
                 out += _moving(slot, (*server.labels, name), ends, safe, sizes)
     server.memory.update({"by name": by_name, "by text": by_text, "in recovery": server.in_recovery})
+    if by_name:
+        server.notes["slots"] = _for_a_person(by_name)
     return out
+
+
+def _for_a_person(slots: dict[str, _Slot]) -> str:
+    """How many there are, and those that something is up with."""
+    said = []
+    for name, slot in sorted(slots.items()):
+        state = slot.moving[0][0] if slot.state is not None else "lost" if slot.lost else ""
+        up = [*([state] if state not in ("", "reserved") else []), *([] if slot.active else ["inactive"])]
+        if up:
+            said.append(f"{name} {' and '.join(up)}")
+    more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
+    return f"{len(slots)}" + (f", of which {', '.join(said[:NAMED])}{more}" if said else "")
 
 
 def _parsed(text: str, age: str, before: dict[str, _Slot], server: Server) -> tuple[str, _Slot]:
@@ -228,7 +247,7 @@ def _parsed(text: str, age: str, before: dict[str, _Slot], server: Server) -> tu
     state = None if lost or not status or not restart else status
     if state is not None and state not in STATES:
         raise ProbeError(Reason.REFUSED_VALUE, f"{status[:40]!r} is no status of a slot")
-    return name, _Slot(active, state, _position(restart), reached, since, claimed, tuple(fixed))
+    return name, _Slot(active, state, _position(restart), reached, since, claimed, tuple(fixed), bool(lost))
 
 
 def _moving(

@@ -446,3 +446,19 @@ def test_no_answer_at_all_raises_anything_but_a_classified_failure(slots: list[l
 def test_each_version_is_asked_for_what_it_has(version: int, words: str, not_yet: str) -> None:
     assert words in statement(version)
     assert not re.search(rf"\b({not_yet})\b", statement(version))
+
+
+def test_a_person_is_told_how_many_there_are_and_those_that_something_is_up_with() -> None:
+    told = server(180000)
+    read(
+        answer(
+            {"name": "fine", "active": "t"},
+            {"name": "idle"},
+            {"name": "gone", "status": "lost", "reason": "wal_removed", "safe": ""},
+        ),
+        told,
+    )
+    assert told.notes["slots"] == "3, of which gone lost and inactive, idle inactive"
+    many = server(180000)
+    read(answer(*({"name": f"s{i}"} for i in range(9))), many)
+    assert many.notes["slots"].endswith("s4 inactive and 4 more")
