@@ -207,6 +207,18 @@ def test_the_looks_of_a_link_become_a_recovery_point(world: World) -> None:
     assert (link.source, [r.state for r in link.replicas]) == ("a", [State.STREAMING])
 
 
+def test_streaming_ends_with_its_time_and_not_with_the_next_look(world: World) -> None:
+    world.house.apply([plan("orders", "a", "b", linked=True)])
+    world.ends("orders", "a", source(10))
+    world.ends("orders", "b", replica(10))
+    world.clock.at += 14
+    world.house.grow_older()
+    assert world.says.value("replication_state", replica="b", state="streaming") == 1
+    world.clock.at += 2
+    world.house.grow_older()
+    assert world.says.value("replication_state", replica="b", state="catching_up") == 1
+
+
 def test_a_look_waits_until_it_is_known_whose_system_it_is_about(world: World) -> None:
     world.house.apply([plan("orders", "a", "b", linked=True)])
     world.ends("orders", "b", source(10, system="other"))

@@ -74,6 +74,8 @@ class House:
         self._links: dict[tuple[str, str], LinkReducer] = {}
         self._said: dict[tuple[str, str], dict[str, said.StateSaid]] = {}
         self._unsaved: dict[tuple[str, str], None] = {}
+        self._ends: dict[tuple[str, str], float] = {}
+        """When what was said of a link's states holds no more, whatever is seen."""
         self._following = Following(clock, publisher, load)
 
     # ---- the configuration
@@ -98,6 +100,7 @@ class House:
                 self._unsaved.pop(key, None)
                 self._publisher.drop(("link", *key))
         self._said = {key: its for key, its in self._said.items() if self._plans.get(key) == wanted.get(key)}
+        self._ends = {key: end for key, end in self._ends.items() if key in self._links}
         self._plans = wanted
         records: dict[tuple[str, str, str], _Record] = {}
         for plan in wanted.values():
@@ -244,6 +247,13 @@ class House:
 
     def _publish_link(self, key: tuple[str, str], now: float) -> None:
         self._publisher.put(("link", *key), said.samples(self._links[key], now, self._said.setdefault(key, {})))
+        self._ends[key] = self._links[key].streaming_until()
+
+    def grow_older(self) -> None:
+        """Say anew what time alone has changed: looks may hang for longer than it takes."""
+        now = self._clock.now()
+        for key in [key for key, end in self._ends.items() if end < now]:
+            self._publish_link(key, now)
 
     def publish_self(self, samples: Iterable[Sample]) -> None:
         """The exporter's own samples, beside those it says always."""

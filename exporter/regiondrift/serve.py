@@ -206,6 +206,7 @@ class Exporter:
                 self._loop_lag = 0.0
                 self._spare_the_collector()
             if beats % 2 == 0:
+                self._house.grow_older()
                 self._remember()
 
     async def _reload_on_signal(self) -> None:

@@ -6,6 +6,7 @@ the source by then is on the replica. It needs no clock but ours and writes noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -396,6 +397,11 @@ class LinkReducer:
                 held_up=hops.held_up(self._views, name, memory.source, late),
                 resyncs=mine.resyncs,
             )
+
+    def streaming_until(self) -> float:
+        """When the first `streaming` that was said last ends by itself."""
+        proven = [self.memory.node(name).proven for name, view in self._views.items() if view.state is State.STREAMING]
+        return min((t for t in proven if t is not None), default=math.inf) + LATE * self._plan.interval
 
     def changes(self, key: Key, wall: Callable[[float], float]) -> Change:
         """What the state file must take up since the last call."""
