@@ -18,7 +18,7 @@ REPEATS = 3
 
 def run() -> Iterator[Result]:
     for series in (10_000, 100_000):
-        rounds = 400 if series == 10_000 else 150
+        rounds = 600
         for changing in (False, True):
             yield from _scrapes(series, changing, rounds)
 
