@@ -327,6 +327,22 @@ def test_what_an_old_source_proved_while_the_new_one_was_unseen_does_not_count_f
     assert c.recovery_point <= followed, "b may have accepted writes ever since, and c has none of them"
 
 
+def test_samples_of_the_old_source_prove_nothing_once_there_is_a_new_one() -> None:
+    w = Watch(("a", "b", "c"))
+    for node, look in (("a", source(100)), ("b", replica(100)), ("c", replica(100))):
+        w.look(node, look)
+    followed = w.now
+    w.look("a", source(101), 5)
+    w.look("b", source(150, branch=2))
+    w.look("a", GONE)
+    assert w.status.source == "b"
+    w.look("c", replica(101))
+    c = w.of("c")
+    assert c is not None
+    assert c.recovery_point is not None
+    assert c.recovery_point <= followed, "that it has everything of a says nothing of b"
+
+
 def test_a_failover_in_sight_takes_nothing_from_the_others() -> None:
     w = Watch(("a", "b", "c"))
     for node, look in (("a", source(100)), ("b", replica(90)), ("c", replica(100)), ("a", source(100))):

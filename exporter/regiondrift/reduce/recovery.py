@@ -217,6 +217,14 @@ class LinkReducer:
             memory.nodes[node] = NodeMemory(resyncs=memory.node(node).resyncs)
         memory.source, memory.source_region = node, self._regions[node]
         memory.top_branch = max(memory.top_branch, at.history.branch)
+        self._begin(at)
+
+    def _begin(self, at: SourcePosition) -> None:
+        """No sample of another history proves anything of this source's."""
+        if self.memory.history != at.history:
+            self.memory.begin(at.history, at.position)
+            for mine in self.memory.nodes.values():
+                mine.ahead = False
 
     def _lower(self, promoted: str) -> None:
         """It may have accepted writes ever since it was last seen to follow: what its predecessor proved of the others after
@@ -229,10 +237,7 @@ class LinkReducer:
 
     def _sample(self, view: View, at: SourcePosition) -> None:
         memory = self.memory
-        if memory.history != at.history:
-            memory.begin(at.history, at.position)
-            for mine in memory.nodes.values():
-                mine.ahead = False
+        self._begin(at)
         if memory.timeline.add(view.asked, view.answered, at.position):
             for mine in memory.nodes.values():
                 # It holds what the source has lost; where the source goes on now, the two are not the same.
