@@ -343,6 +343,16 @@ def test_samples_of_the_old_source_prove_nothing_once_there_is_a_new_one() -> No
     assert c.recovery_point <= followed, "that it has everything of a says nothing of b"
 
 
+def test_nothing_is_proven_against_a_new_source_that_was_never_seen_to_follow() -> None:
+    w = Watch(("a", "b", "c"))
+    w.look("b", GONE)
+    w.look("a", source(100))
+    w.look("c", replica(100))
+    w.look("a", GONE)
+    w.look("b", source(150, branch=2))
+    assert (w.status.failovers, w.of("c").recovery_point) == (1, None)  # type: ignore[union-attr]
+
+
 def test_a_failover_in_sight_takes_nothing_from_the_others() -> None:
     w = Watch(("a", "b", "c"))
     for node, look in (("a", source(100)), ("b", replica(90)), ("c", replica(100)), ("a", source(100))):

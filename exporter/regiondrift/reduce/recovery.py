@@ -232,8 +232,8 @@ class LinkReducer:
         own = (self._views[promoted].followed_at, self.memory.node(promoted).proven)
         known = [Moment(at) for at in own if at is not None]
         for mine in self.memory.nodes.values():
-            if known and mine.proven is not None:
-                mine.proven = min(mine.proven, max(known))
+            if mine.proven is not None:
+                mine.proven = min(mine.proven, max(known)) if known else None
 
     def _sample(self, view: View, at: SourcePosition) -> None:
         memory = self.memory
