@@ -18,8 +18,8 @@ CERTAIN = "RegiondriftRecoveryPointBreached"
 
 def _alerts() -> dict[str, str]:
     """Severity by name."""
-    document = yaml.safe_load((ALERTS / "regiondrift.rules.yaml").read_text(encoding="utf-8"))
-    rules = [rule for group in document["groups"] for rule in group["rules"]]
+    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(ALERTS.glob("*.rules.yaml"))]
+    rules = [rule for file in files for group in file["groups"] for rule in group["rules"]]
     return {rule["alert"]: rule["labels"]["severity"] for rule in rules if "alert" in rule}
 
 

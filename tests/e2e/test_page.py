@@ -30,7 +30,7 @@ from servers.webhook import Page, Webhook, webhook
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(150)]
 
 ALERTS = Path(__file__).parents[2] / "alerts"
-RULES = ALERTS / "regiondrift.rules.yaml"
+RULES = sorted(ALERTS.glob("*.rules.yaml"))
 BREACHED = "RegiondriftRecoveryPointBreached"
 OBJECTIVE, PROBE, SCRAPE = 5, 1, 1
 
@@ -42,10 +42,11 @@ def _seconds(duration: str) -> int:
 
 def _allowed(alert: str) -> int:
     """Seconds from the cut to the page: objective + for + two intervals, one being probe + scrape + evaluation."""
-    for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]:
-        for rule in group["rules"]:
-            if rule.get("alert") == alert:
-                return OBJECTIVE + _seconds(rule["for"]) + 2 * (PROBE + SCRAPE + _seconds(group["interval"]))
+    for path in RULES:
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+            for rule in group["rules"]:
+                if rule.get("alert") == alert:
+                    return OBJECTIVE + _seconds(rule["for"]) + 2 * (PROBE + SCRAPE + _seconds(group["interval"]))
     raise LookupError(alert)
 
 
@@ -115,7 +116,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         try:
             exporter.start("/-/ready")
             with prometheus(
-                [address], [RULES], alertmanager=pages.url.removeprefix("http://"), interval="1s"
+                [address], RULES, alertmanager=pages.url.removeprefix("http://"), interval="1s"
             ) as scraping:
                 made = Stack(regions, exporter, scraping, pager)
                 _until(lambda: (made.worst("upper") or OBJECTIVE) < OBJECTIVE, 30)
