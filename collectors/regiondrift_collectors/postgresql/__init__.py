@@ -50,6 +50,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
     conflicts.COUNTS,
     conflicts.WAITING,
     backups.SECTION,
+    logical.EXISTS,
     logical.CHANNELS,
     logical.FOLLOWERS,
 )
@@ -76,7 +77,7 @@ async def look(target: Target, kept: Kept) -> Look:
         connection = await connect(target.options, STATEMENT_TIMEOUT)
         kept.put(connection, connection.close)
     version = connection.server_version
-    asked, sections = _everything(version)
+    asked, sections = _everything(version, logical_detail.wanted(kept.memory))
     now = kept.now()
     results, refused = await connection.ask(asked)
     if results and statement.turned(results[0]):
@@ -131,7 +132,7 @@ def _read(section: Section, rows: Rows, server: Server, into: list[Observation])
 
 
 @lru_cache(maxsize=64)
-def _everything(version: int) -> tuple[bytes, tuple[Section, ...]]:
+def _everything(version: int, logical_too: bool = True) -> tuple[bytes, tuple[Section, ...]]:
     """All statements for a version in one text, and the sections that they belong to. What is kept of it makes a version
     that nobody has tried be warned of once."""
     if version > statement.NEWEST:
@@ -141,6 +142,8 @@ def _everything(version: int) -> tuple[bytes, tuple[Section, ...]]:
         )
     first = statement.statement(version).decode()
     asked = [(section, sql) for section in SECTIONS if (sql := section.statement(version)) is not None]
+    if not logical_too:
+        asked = [(section, sql) for section, sql in asked if section not in (logical.CHANNELS, logical.FOLLOWERS)]
     text = ";".join([first, *(sql for _, sql in asked)])
     return text.encode(), tuple(section for section, _ in asked)
 

@@ -51,9 +51,16 @@ TABLE_STATES: Final = {"i": "waiting", "d": "copying", "f": "copied", "s": "sync
 """`pg_subscription_rel.srsubstate`. From `synchronized` on the table holds all that was committed before."""
 COMPLETE: Final = frozenset({"synchronized", "ready"})
 
+WHETHER: Final = "logical replication"
 SLOTS: Final = "logical slots"
 SUBSCRIPTIONS: Final = "subscriptions"
 _CONFLICT: Final = re.compile(r"[a-z][a-z0-9_]{0,60}")
+
+# What most servers answer with no, in a hundredth of the time that the rest would take them to plan.
+_WHETHER: Final = """
+SELECT NOT pg_is_in_recovery() AND EXISTS (SELECT FROM pg_subscription),
+       EXISTS (SELECT FROM pg_replication_slots AS s WHERE s.slot_type = 'logical')
+"""
 
 # Slots of first copies (pg_OID_sync_...) come and go by themselves; a synced slot serves nobody before a promotion.
 _CHANNELS: Final = r"""
@@ -87,13 +94,16 @@ SELECT s.id, d.datname, s.subname, s.subslotname, s.subenabled, w.pid IS NOT NUL
          (SELECT coalesce(json_object_agg(t.state, t.n), '{{}}') FROM
            (SELECT r.srsubstate AS state, count(*) AS n FROM pg_subscription_rel AS r WHERE r.srsubid = s.id GROUP BY 1) AS t)
        END,
-       (SELECT count(*) FROM pg_stat_subscription AS v WHERE v.subid = s.id AND v.relid IS NOT NULL)
-         + (SELECT count(*) FROM pg_replication_origin AS o WHERE o.roname LIKE 'pg\_' || s.id || '\_%'),
+       coalesce(copying.n, 0) + coalesce(copied.n, 0),
        split_part(origin.word, ' ', 2)
   FROM {subscription} AS s
   JOIN pg_database AS d ON d.oid = s.subdbid
   LEFT JOIN pg_stat_subscription AS w ON w.subid = s.id AND w.relid IS NULL AND {apply}
   {stats}
+  LEFT JOIN (SELECT subid, count(*) AS n FROM pg_stat_subscription WHERE relid IS NOT NULL GROUP BY 1) AS copying
+    ON copying.subid = s.id
+  LEFT JOIN (SELECT split_part(roname, '_', 2) AS id, count(*) AS n FROM pg_replication_origin
+              WHERE roname ~ '^pg_[0-9]+_[0-9]+$' GROUP BY 1) AS copied ON copied.id = s.id::text
   LEFT JOIN ts_stat(
     CASE WHEN has_function_privilege('pg_show_replication_origin_status()', 'EXECUTE')
            AND NOT pg_is_in_recovery() AND EXISTS (SELECT FROM pg_stat_subscription)
@@ -148,6 +158,13 @@ class Subscription:
     """First copies that are seen to go on, from whatever database."""
     applied: int | None
     """The publisher's position up to which it is durable here; needs a grant."""
+
+
+def read_whether(rows: Rows, server: Server) -> Iterable[Observation]:
+    """Whether there are subscriptions, and slots."""
+    ((subscriptions, channels),) = _columns(rows, 2) or [[None, None]]
+    server.memory["now"] = (_truth(subscriptions), _truth(channels))
+    return ()
 
 
 def read_channels(rows: Rows, server: Server) -> Iterable[Observation]:
@@ -264,5 +281,6 @@ def _seconds(text: str | None) -> float | None:
     return value if 0 <= value < 2**33 else None
 
 
+EXISTS: Final = Section(WHETHER, lambda version: _WHETHER, read_whether)
 CHANNELS: Final = Section(SLOTS, _channels, read_channels)
 FOLLOWERS: Final = Section(SUBSCRIPTIONS, _followers, read_followers, METRICS)

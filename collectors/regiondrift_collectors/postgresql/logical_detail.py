@@ -28,6 +28,7 @@ from regiondrift_collectors.postgresql.logical import (
     SUBSCRIPTIONS,
     TABLE_STATES,
     TABLES,
+    WHETHER,
     Subscription,
 )
 from regiondrift_collectors.postgresql.options import Node
@@ -114,9 +115,19 @@ class Database:
 
 
 def take(memory: Mapping[str, dict[str, Any]]) -> tuple[tuple[Channel, ...] | None, tuple[Subscription, ...] | None]:
-    """What this look's sections found; None where one was refused. It is told once."""
-    channels, subscriptions = (memory.get(name, {}).pop("now", None) for name in (SLOTS, SUBSCRIPTIONS))
+    """What this look's sections found; None where one was refused or not asked. It is told once."""
+    whether, channels, subscriptions = (memory.get(n, {}).pop("now", None) for n in (WHETHER, SLOTS, SUBSCRIPTIONS))
+    if whether is not None:
+        # From now on, or no more.
+        memory[WHETHER]["asked"] = any(whether)
+        subscriptions = subscriptions if whether[0] else ()
+        channels = channels if whether[1] else ()
     return channels, subscriptions
+
+
+def wanted(memory: Mapping[str, dict[str, Any]]) -> bool:
+    """Whether the next look must ask for slots and subscriptions: the last found some, or there was none."""
+    return bool(memory.get(WHETHER, {}).get("asked", True))
 
 
 def due(
@@ -127,19 +138,19 @@ def due(
     now: float,
 ) -> str | None:
     """The database that has waited longest of those that must be looked into."""
-    wanted: dict[str, bool] = {c.scope: False for c in channels if c.scope}
+    urgent: dict[str, bool] = {c.scope: False for c in channels if c.scope}
     for s in subscriptions:
         its = databases.get(s.database, Database())
         news = s.id is not None and s.id not in its.states
         going_on = s.tables is None and (s.copying > 0 or _uncopied(its.states.get(s.id or "", {})) > 0)
         stepped = s.tables is None and (s.sync_errors or 0) > its.errors
-        wanted[s.database] = wanted.get(s.database, False) or (
+        urgent[s.database] = urgent.get(s.database, False) or (
             its.failure is None and (going_on or stepped or (news and s.tables != {}))
         )
     waiting = []
-    for name, urgent in wanted.items():
+    for name, at_once in urgent.items():
         tried = databases.get(name, Database()).tried
-        if tried is None or urgent or now - tried >= (EVERY_HERE if name == here else EVERY):
+        if tried is None or at_once or now - tried >= (EVERY_HERE if name == here else EVERY):
             waiting.append((float("-inf") if tried is None else tried, name))
     return min(waiting)[1] if waiting else None
 

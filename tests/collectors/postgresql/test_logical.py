@@ -26,7 +26,7 @@ from regiondrift.model import (
 )
 from regiondrift_collectors.postgresql import logical, logical_detail, look
 from regiondrift_collectors.postgresql.connection import connect
-from regiondrift_collectors.postgresql.logical import Subscription, read_channels, read_followers
+from regiondrift_collectors.postgresql.logical import Subscription, read_channels, read_followers, read_whether
 from regiondrift_collectors.postgresql.logical_detail import EVERY, EVERY_HERE, STALE, Database, due, observations
 from regiondrift_collectors.postgresql.options import Node
 from regiondrift_collectors.postgresql.section import Server as Asked
@@ -125,11 +125,31 @@ def test_rows_of_another_shape_are_no_answer() -> None:
 
 
 def test_what_a_refused_section_found_before_is_not_told_again() -> None:
-    memory: dict[str, dict[str, Any]] = {logical.SLOTS: {"now": ()}, logical.SUBSCRIPTIONS: {"now": (subscription(),)}}
+    memory: dict[str, dict[str, Any]] = {
+        logical.WHETHER: {"now": (True, True)},
+        logical.SLOTS: {"now": ()},
+        logical.SUBSCRIPTIONS: {"now": (subscription(),)},
+    }
     assert logical_detail.take(memory) == ((), (subscription(),))
     assert logical_detail.take(memory) == (None, None)
     assert told() == [Channels((), {}, frozenset()), Followers("postgresql_logical", ())]
     assert list(observations(LABELS, None, None, {}, 0.0)) == []
+
+
+def test_a_server_without_logical_replication_is_asked_for_it_in_one_line() -> None:
+    memory: dict[str, dict[str, Any]] = {}
+    assert logical_detail.wanted(memory), "the first time"
+    for answer, found, again in (
+        (["f", "f"], ((), ()), False),
+        (["t", "f"], ((), None), True),
+        (["f", "t"], (None, ()), True),
+    ):
+        read_whether([answer], asked(memory.setdefault(logical.WHETHER, {})))
+        assert logical_detail.take(memory) == found
+        assert logical_detail.wanted(memory) is again
+    for rows in ([], [["t"]], [["t", "x"]]):
+        with pytest.raises(ProbeError):
+            read_whether(rows, asked())
 
 
 # ---- which database is looked into
