@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import time
 from bisect import bisect_right
@@ -15,7 +16,7 @@ from typing import Any, Final
 import psycopg
 
 from regiondrift.demo.leash import account, command
-from regiondrift.demo.postgres import SUPERUSER, How, ServerError
+from regiondrift.demo.postgres import ROLE, SUPERUSER, How, ServerError
 from regiondrift.demo.proxy import Mode, Proxy
 from servers.postgresql import Pair, Server, pair, required
 from truth.witness import Glance, Monitor, Writer
@@ -245,6 +246,57 @@ class World:
         node.diverged = False
         self.parted = time.time()
         self.start(node)
+
+    def copy(self, node: Node, rate: str) -> None:
+        """Replace what a stopped standby has by a new base backup, sent at no more than `rate`."""
+        assert node is self.replica
+        node.copies += 1
+        node.server.clone(self.source.server, self.pair.link.port, rate=rate)
+        self.parted = time.time()
+
+    # ---- what a person keeps aside, and brings back
+
+    def cold_copy(self) -> Path:
+        """What the source has now. It is stopped for that, and started again."""
+        source = self.source
+        kept = source.server.directory.with_name("cold")
+        self.stop(source)
+        shutil.copytree(source.server.directory, kept, copy_function=shutil.copy2)
+        self.start(source)
+        return kept
+
+    def restore(self, kept: Path) -> None:
+        """Both are stopped; the source comes back as it was when it was copied, on the timeline that it had then, and
+        the replica as it is."""
+        source, replica = self.source, self.replica
+        self.stop(replica)
+        self.stop(source)
+        shutil.rmtree(source.server.directory)
+        kept.rename(source.server.directory)
+        if user := account([source.server.directory]):
+            for path in (source.server.directory, *source.server.directory.rglob("*")):
+                user.owns(path)
+        replica.diverged = True
+        self.parted = time.time()
+        self.start(source)
+        self.start(replica)
+
+    # ---- who may look
+
+    def revoke(self) -> None:
+        """The role that the exporter connects as may look at nothing any more, on either node."""
+        self.source.server.execute(f"REVOKE pg_monitor FROM {ROLE}")
+        self.pair.wait_caught_up()
+        for node in self.nodes.values():
+            node.hidden_since = time.time()
+
+    def grant(self) -> None:
+        for node in self.nodes.values():
+            node.hidden_since = None
+        self.source.server.execute(f"GRANT pg_monitor TO {ROLE}")
+        self.pair.wait_caught_up()
+        for node in self.nodes.values():
+            node.shown_since = time.time()
 
     def _rewind(self, target: Server, source: Server) -> None:
         programs = required()

@@ -139,8 +139,11 @@ class Server:
         self.start()
         self.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{self.secrets.role}' IN ROLE pg_monitor")
 
-    def clone(self, source: Server, through: int) -> None:
-        """Become a standby of `source` by a base backup, replicating through the port `through`. Does not start."""
+    def clone(self, source: Server, through: int, *, rate: str | None = None) -> None:
+        """Become a standby of `source` by a base backup, replicating through the port `through`. Does not start.
+
+        `rate`: what it may send in a second, in kB or with the suffix M; as fast as it can, if None.
+        """
         shutil.rmtree(self.directory, ignore_errors=True)
         self.secrets = source.secrets
         self._run(
@@ -152,6 +155,7 @@ class Server:
             "--checkpoint=fast",
             "--wal-method=stream",
             "--no-sync",
+            *([f"--max-rate={rate}"] if rate else []),
             password=source.secrets.superuser,
         )
         self._write(self.directory / "standby.signal", "")
