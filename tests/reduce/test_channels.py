@@ -28,7 +28,8 @@ from regiondrift.model import (
 from regiondrift.reduce.channels import ChannelReducer
 from regiondrift.reduce.follower import FollowerMemory, remembered
 from regiondrift.reduce.memory import LinkMemory
-from regiondrift.reduce.recovery import LinkReducer, ReplicaNow
+from regiondrift.reduce.node import ReplicaNow
+from regiondrift.reduce.recovery import LinkReducer
 
 INTERVAL = 1.0
 GONE = Failure(Reason.UNREACHABLE, "gone")

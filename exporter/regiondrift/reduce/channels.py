@@ -22,7 +22,8 @@ from regiondrift.model import (
 )
 from regiondrift.reduce.ends import End, Entry, View
 from regiondrift.reduce.follower import QUIET, FollowerMemory, document
-from regiondrift.reduce.recovery import LATE, LinkReducer, ReplicaNow
+from regiondrift.reduce.node import ReplicaNow
+from regiondrift.reduce.recovery import LATE, LinkReducer
 from regiondrift.reduce.timeline import Timeline
 
 Name = tuple[str, str]

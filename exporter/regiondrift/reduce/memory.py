@@ -62,7 +62,11 @@ class LinkMemory:
         return self.nodes.setdefault(name, NodeMemory())
 
     def begin(self, history: History, position: Position) -> None:
-        """A new history starts: no sample of an old one proves anything in it."""
+        """The source is in this history: no sample of another one proves anything in it."""
+        if history == self.history:
+            return
+        for mine in self.nodes.values():
+            mine.ahead = False
         numbers = self.timeline.numbers
         started = Timeline()
         started.removed = self.timeline.removed | set(numbers)

@@ -1,4 +1,4 @@
-"""What did the last look at one node see?"""
+"""What did the last look at one node see, and what is true of it as a replica?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from regiondrift.model import Instance, LinkState, Look, ReplicaPosition, SourcePosition, State
+from regiondrift.model import Instance, LinkState, Look, Moment, ReplicaPosition, SourcePosition, State
 
 T = TypeVar("T")
 
@@ -96,6 +96,25 @@ def other_name(views: Mapping[str, View], node: str, look: Look) -> str | None:
                 return name
             view.lose()
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaNow:
+    """What is true of one replica at one moment, after all looks."""
+
+    name: str
+    source_region: str
+    target_region: str
+    state: State
+    state_since: Moment
+    recovery_point: Moment | None
+    behind_since: Moment | None
+    lag_bytes: int | None
+    reported_lag: float | None
+    intended_delay: float
+    upstream: str | None
+    held_up: str | None
+    resyncs: int
 
 
 def only(kind: type[T], look: Look) -> T | None:

@@ -25,7 +25,7 @@ from regiondrift.model import (
 )
 from regiondrift.reduce import hops
 from regiondrift.reduce.memory import LinkMemory, NodeMemory, sample_row
-from regiondrift.reduce.node import View, other_name, system_of
+from regiondrift.reduce.node import ReplicaNow, View, other_name, system_of
 from regiondrift.state import Change, Key
 
 LATE: Final = 3
@@ -38,25 +38,6 @@ class Settled:
 
     node: str
     failure: Failure | None
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaNow:
-    """What is true of one replica at one moment."""
-
-    name: str
-    source_region: str
-    target_region: str
-    state: State
-    state_since: Moment
-    recovery_point: Moment | None
-    behind_since: Moment | None
-    lag_bytes: int | None
-    reported_lag: float | None
-    intended_delay: float
-    upstream: str | None
-    held_up: str | None
-    resyncs: int
 
 
 @dataclass(slots=True)
@@ -217,14 +198,7 @@ class LinkReducer:
             memory.nodes[node] = NodeMemory(resyncs=memory.node(node).resyncs)
         memory.source, memory.source_region = node, self._regions[node]
         memory.top_branch = max(memory.top_branch, at.history.branch)
-        self._begin(at)
-
-    def _begin(self, at: SourcePosition) -> None:
-        """No sample of another history proves anything of this source's."""
-        if self.memory.history != at.history:
-            self.memory.begin(at.history, at.position)
-            for mine in self.memory.nodes.values():
-                mine.ahead = False
+        memory.begin(at.history, at.position)
 
     def _lower(self, promoted: str) -> None:
         """It may have accepted writes ever since it was last seen to follow: what its predecessor proved of the others after
@@ -237,7 +211,7 @@ class LinkReducer:
 
     def _sample(self, view: View, at: SourcePosition) -> None:
         memory = self.memory
-        self._begin(at)
+        memory.begin(at.history, at.position)
         if memory.timeline.add(view.asked, view.answered, at.position):
             for mine in memory.nodes.values():
                 # It holds what the source has lost; where the source goes on now, the two are not the same.

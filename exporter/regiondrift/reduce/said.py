@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from regiondrift.model import LinkStatus, Moment, ReplicaStatus, Sample, State
 from regiondrift.model import replication as family
-from regiondrift.reduce.recovery import LinkReducer, ReplicaNow
+from regiondrift.reduce.node import ReplicaNow
+from regiondrift.reduce.recovery import LinkReducer
 
 StateSaid = tuple[State, tuple[str, ...], tuple[Sample, ...]]
 """A replica's state, its labels, and the samples that said so."""
