@@ -246,8 +246,16 @@ class House:
         self._publisher.put(("target", record.plan.collector, record.plan.entry, record.part), out + record.samples)
 
     def _publish_link(self, key: tuple[str, str], now: float) -> None:
-        self._publisher.put(("link", *key), said.samples(self._links[key], now, self._said.setdefault(key, {})))
-        self._ends[key] = self._links[key].streaming_until()
+        try:
+            samples = said.samples(self._links[key], now, self._said.setdefault(key, {}))
+            self._ends[key] = self._links[key].streaming_until()
+        except Exception:
+            # A collector that says what cannot be said loses its link's series, which pages; nobody else does.
+            log.exception("what is known of a link cannot be said", extra={"fields": {"entry": key[1]}})
+            self._publisher.drop(("link", *key))
+            self._ends.pop(key, None)
+            return
+        self._publisher.put(("link", *key), samples)
 
     def grow_older(self) -> None:
         """Say anew what time alone has changed: looks may hang for longer than it takes."""

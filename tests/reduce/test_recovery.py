@@ -518,6 +518,19 @@ def test_a_replica_past_a_source_that_lost_its_newest_writes_holds_another_histo
     assert w.restarted().state("b") is State.DIVERGED
 
 
+def test_a_replica_past_the_source_that_is_looked_at_after_it_is_no_copy_of_it() -> None:
+    """The source was set back while nobody looked, or by less than a look."""
+    w = Watch()
+    w.look("b", replica(505))
+    w.look("a", source(502))
+    for i in range(10):
+        w.look("b", replica(505), 1)
+        w.look("a", source(510 + i), 1)
+    b = w.of("b")
+    assert b is not None
+    assert (b.state, b.recovery_point) == (State.DIVERGED, None)
+
+
 def test_a_source_that_lost_half_a_record_has_lost_nothing() -> None:
     w = Watch()
     w.look("a", source(500))

@@ -226,6 +226,8 @@ class LinkReducer:
             later = view.asked >= other.answered
             if later and (replica.history.branch > at.history.branch or self._left_behind(mine, replica)):
                 mine.diverged = True
+            elif later and replica.history == at.history and not replica.position <= at.position:
+                mine.ahead = True  # also if the source lost it while nobody looked
             hops.compare_ends(self._views, name, at)
             self._prove(name, other)
 
