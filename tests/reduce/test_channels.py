@@ -485,12 +485,40 @@ def failed_over(w: Watch, at: int, *channels: Channel) -> None:
 
 def test_after_a_failover_nothing_is_proven_without_a_guard() -> None:
     w = streaming()
+    w.look("orders", Look((ReplicaPosition(History("1", 1), 100), Channels(()))), "b")
     proven = w.of().recovery_point
     failed_over(w, 110, replace(SLOT, position=100))
     for at in (120, 140):
         w.look("reports", subscriber(replace(SUB, received=at)))
         w.look("orders", publisher(at, replace(SLOT, position=at), branch=2), "b")
     assert (w.of().recovery_point, w.of().resyncs) == (proven, 0)
+
+
+def test_what_the_old_source_held_after_its_successor_was_last_seen_to_follow_proves_nothing_of_that() -> None:
+    w = streaming()
+    w.look("orders", Look((ReplicaPosition(History("1", 1), 100), Channels(()))), "b")
+    followed = w.now - 0.1
+    w.look("orders", publisher(150, replace(SLOT, position=150)), after=10)
+    w.look("reports", subscriber(replace(SUB, received=150)))
+    assert w.of().recovery_point > followed + 5  # type: ignore[operator]
+    failed_over(w, 160, replace(SLOT, position=150))
+    assert w.of().recovery_point == pytest.approx(followed)
+
+
+def test_a_successor_that_was_never_seen_to_follow_leaves_no_proof() -> None:
+    w = streaming()
+    failed_over(w, 110, SLOT)
+    assert w.of().recovery_point is None
+
+
+def test_a_source_that_lost_what_the_follower_holds_proves_nothing_more() -> None:
+    w = streaming(200)
+    proven = w.of().recovery_point
+    w.look("reports", subscriber(replace(SUB, up=False, received=None)))
+    for at in (150, 190, 230):
+        w.look("orders", publisher(at, replace(SLOT, position=200)))
+        w.look("reports", subscriber(replace(SUB, received=None)))
+    assert w.of().recovery_point == proven
 
 
 def test_a_guarded_channel_goes_on_after_a_failover() -> None:

@@ -21,7 +21,7 @@ from regiondrift.model import (
     State,
 )
 from regiondrift.reduce.ends import End, Entry, View
-from regiondrift.reduce.follower import QUIET, FollowerMemory, document
+from regiondrift.reduce.follower import FollowerMemory, document
 from regiondrift.reduce.node import ReplicaNow
 from regiondrift.reduce.recovery import LATE, LinkReducer
 from regiondrift.reduce.timeline import Timeline
@@ -110,7 +110,7 @@ class ChannelReducer:
             view.asked, view.answered = end.asked, end.answered
             if view.memory.take(now, end.history):
                 view.forget_fits()
-            _count_failures(view, now)
+            view.count_failures(now)
         for name, view in home.views.items():
             if name not in listed:
                 view.now, view.absent = None, True
@@ -172,7 +172,7 @@ class ChannelReducer:
         link = source.link.memory
         at = source.channel(memory.channel)
         if source.teller is not None and link.history is not None:
-            self._continue(view, link.history, link.origin)
+            self._continue(view, source, link.history)
         if at is not None:
             self._notice_channel(view, at[1])
         elif source.lacks(memory.channel):
@@ -197,15 +197,23 @@ class ChannelReducer:
         if memory.proven is not None:
             memory.resyncing = False
 
-    def _continue(self, view: View, history: History, origin: Position | None) -> None:
-        memory = view.memory
+    def _continue(self, view: View, source: Entry, history: History) -> None:
+        memory, link, teller = view.memory, source.link.memory, source.teller
+        assert teller is not None
         if memory.history is not None and memory.history != history:
-            if memory.held is not None and origin is not None and not memory.held <= origin:
+            if memory.held is not None and link.origin is not None and not memory.held <= link.origin:
                 memory.diverged = True
             elif not memory.guarded:
                 # What its successor wrote below what the follower had already is never sent.
                 memory.gapped = True
             memory.held = None
+            # What the old source held after its successor was last seen to follow says nothing of the successor.
+            known = [Moment(at) for at in (teller.followed_at, link.failover_point) if at is not None]
+            if memory.proven is not None:
+                memory.proven = min(memory.proven, max(known)) if known else None
+        elif memory.held is not None and teller.asked >= view.answered and not memory.held <= teller.written:
+            # The source has lost what the follower holds; what it writes in its place is never sent.
+            memory.gapped = True
         memory.history = history
 
     def _notice_channel(self, view: View, channel: Channel) -> None:
@@ -325,15 +333,14 @@ class ChannelReducer:
 
     def items(self, name: Name) -> tuple[int, int] | None:
         """How many items its source offers and it does not follow, and the other way round; None: not known."""
-        home = self._entries.get(name[0])
-        view = home.views.get(name[1]) if home is not None else None
+        view = self._entries[name[0]].views.get(name[1]) if name[0] in self._entries else None
         source = self._source(view) if view is not None else None
         at = source.channel(view.memory.channel) if view is not None and source is not None else None
         if view is None or view.now is None or view.now.items is None or at is None or not view.memory.confirmed:
             return None
-        end, channel = at
-        assert end.channels is not None
-        offered: set[str] = set()
+        (end, channel), offered = at, set[str]()
+        if end.channels is None:
+            return None
         for offer in view.now.takes:
             items = end.channels.offers.get(f"{channel.scope}/{offer}")
             if items is None and channel.scope not in end.channels.known:
@@ -378,18 +385,3 @@ def _contradicts(now: Follower, view: View, source: Entry | None) -> bool:
         and teller.history == view.memory.history
         and not now.received <= teller.written
     )
-
-
-def _count_failures(view: View, now: Follower) -> None:
-    memory = view.memory
-    if now.apply_failures is not None:
-        if memory.apply_failures is not None and now.apply_failures > memory.apply_failures:
-            memory.apply_failed = True
-            view.failed_at, view.failed_from = view.answered, None
-        memory.apply_failures = now.apply_failures
-    if now.copy_failures is not None:
-        if memory.copy_failures is not None and now.copy_failures > memory.copy_failures:
-            memory.copy_failed, view.copy_failed_at = True, view.answered
-        elif now.uncopied == 0 or (now.uncopied is None and view.answered - view.copy_failed_at > QUIET):
-            memory.copy_failed = False
-        memory.copy_failures = now.copy_failures

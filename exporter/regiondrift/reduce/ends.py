@@ -18,7 +18,7 @@ from regiondrift.model import (
     SourcePosition,
     State,
 )
-from regiondrift.reduce.follower import FollowerMemory
+from regiondrift.reduce.follower import QUIET, FollowerMemory
 from regiondrift.reduce.node import only
 from regiondrift.reduce.recovery import LinkReducer
 
@@ -34,6 +34,8 @@ class End:
     history: History | None = None
     written: Position | None = None
     """Its position, if it accepts writes."""
+    followed_at: float | None = None
+    """When the last look began that saw it follow another."""
     channels: Channels | None = None
     followers: Followers | None = None
     named: dict[str, Channel] = field(default_factory=dict)
@@ -47,6 +49,8 @@ class End:
         at = source or replica
         self.history = at.history if at else None
         self.written = source.position if source else None
+        if replica is not None:
+            self.followed_at = asked
         self.channels, self.followers = only(Channels, look), only(Followers, look)
         self.named = {c.name: c for c in self.channels.channels} if self.channels is not None else {}
 
@@ -82,6 +86,21 @@ class View:
 
     def forget_fits(self) -> None:
         self.above, self.below, self.against = set(), set(), set()
+
+    def count_failures(self, now: Follower) -> None:
+        """What stepped since the last look is an error until there is progress."""
+        memory = self.memory
+        if now.apply_failures is not None:
+            if memory.apply_failures is not None and now.apply_failures > memory.apply_failures:
+                memory.apply_failed = True
+                self.failed_at, self.failed_from = self.answered, None
+            memory.apply_failures = now.apply_failures
+        if now.copy_failures is not None:
+            if memory.copy_failures is not None and now.copy_failures > memory.copy_failures:
+                memory.copy_failed, self.copy_failed_at = True, self.answered
+            elif now.uncopied == 0 or (now.uncopied is None and self.answered - self.copy_failed_at > QUIET):
+                memory.copy_failed = False
+            memory.copy_failures = now.copy_failures
 
     def part(self) -> None:
         """What was proven of it was proven of another link."""
