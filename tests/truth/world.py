@@ -252,6 +252,7 @@ class World:
         assert node is self.replica
         node.copies += 1
         node.server.clone(self.source.server, self.pair.link.port, rate=rate)
+        node.diverged = False
         self.parted = time.time()
 
     # ---- what a person keeps aside, and brings back
