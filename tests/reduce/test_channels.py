@@ -282,6 +282,21 @@ def test_an_error_at_an_idle_source_ends_when_nothing_is_missing() -> None:
     assert w.of().state is State.STREAMING
 
 
+def test_an_error_ends_with_what_the_follower_tells_where_no_source_tells() -> None:
+    """Its source is not configured, or nothing can be proven of it any more."""
+    w = streaming()
+    w.look("reports", subscriber(replace(SUB, up=False, apply_failures=1)))
+    w.look("orders", GONE)
+    w.look("reports", subscriber(replace(SUB, apply_failures=1)), after=10)
+    assert w.of().state is State.ERROR
+    w.look("reports", subscriber(replace(SUB, apply_failures=1)), after=60)
+    assert w.of().state is not State.ERROR, "a minute at it, and nothing more has failed"
+    w.look("reports", subscriber(replace(SUB, up=False, apply_failures=2, position=100)))
+    assert w.of().state is State.ERROR
+    w.look("reports", subscriber(replace(SUB, apply_failures=2, position=120)))
+    assert w.of().state is not State.ERROR, "it has taken a change since"
+
+
 def test_a_first_copy_that_fails_is_an_error_until_it_is_complete() -> None:
     w = streaming()
     w.look("reports", subscriber(replace(SUB, copy_failures=1, uncopied=1)))

@@ -75,6 +75,8 @@ class View:
     failed_at: float = 0.0
     failed_from: Position | None = None
     """Position confirmed when a change had failed to be applied; None: not seen since."""
+    failed_own: Position | None = None
+    """Position that it told itself when a change had failed to be applied."""
     copy_failed_at: float = 0.0
     state: State = State.UNKNOWN
     state_since: float = 0.0
@@ -93,7 +95,9 @@ class View:
         if now.apply_failures is not None:
             if memory.apply_failures is not None and now.apply_failures > memory.apply_failures:
                 memory.apply_failed = True
-                self.failed_at, self.failed_from = self.answered, None
+                self.failed_at, self.failed_from, self.failed_own = self.answered, None, now.position
+            elif memory.apply_failed:
+                self._notice_own_progress(now)
             memory.apply_failures = now.apply_failures
         if now.copy_failures is not None:
             if memory.copy_failures is not None and now.copy_failures > memory.copy_failures:
@@ -101,6 +105,15 @@ class View:
             elif now.uncopied == 0 or (now.uncopied is None and self.answered - self.copy_failed_at > QUIET):
                 memory.copy_failed = False
             memory.copy_failures = now.copy_failures
+
+    def _notice_own_progress(self, now: Follower) -> None:
+        """What the follower tells itself, where no source that is seen tells it: it has taken a change since, or it has been
+        at it for a while and nothing more has failed."""
+        if not self.failed_at:
+            self.failed_at, self.failed_own = self.answered, now.position
+        moved = now.position is not None and self.failed_own is not None and not now.position <= self.failed_own
+        if moved or (now.up is True and self.answered - self.failed_at > QUIET):
+            self.memory.apply_failed = False
 
     def part(self) -> None:
         """What was proven of it was proven of another link."""
