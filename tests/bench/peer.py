@@ -33,8 +33,7 @@ _BARE = (
 
 
 def run() -> Iterator[Result]:
-    if shutil.which(PROGRAM) is None:
-        raise RuntimeError(f"{PROGRAM} is not installed (Debian's {PROGRAM})")
+    required()
     with pair(VERSION) as servers:
         addresses = [server.conninfo() for server in servers.servers]
         yield _beside("every second", addresses, 1.0, (), GOAL)
@@ -43,12 +42,21 @@ def run() -> Iterator[Result]:
         yield _beside("every second, theirs with nothing but pg_up", addresses, 1.0, _BARE, None)
 
 
+def required() -> None:
+    """
+    Raises:
+        RuntimeError: it is not installed.
+    """
+    if shutil.which(PROGRAM) is None:
+        raise RuntimeError(f"{PROGRAM} is not installed (Debian's {PROGRAM})")
+
+
 def _beside(what: str, addresses: Sequence[str], interval: float, flags: Sequence[str], goal: float | None) -> Result:
     first, second = addresses
     with (
         running.exporter(_document(addresses, interval), site=False) as ours,
-        _peer(first, flags) as one,
-        _peer(second, flags) as other,
+        exporter(first, flags) as one,
+        exporter(second, flags) as other,
     ):
         mine = [(ours.pid, ours.url + "/metrics")]
         costs = [_costs(interval, mine, [one, other]) for _ in range(REPEATS)]
@@ -99,7 +107,7 @@ def _document(addresses: Sequence[str], interval: float) -> str:
 
 
 @contextmanager
-def _peer(address: str, flags: Sequence[str]) -> Iterator[tuple[int, str]]:
+def exporter(address: str, flags: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Beside one server, as it is meant to stand (with two servers this version answers 500). It looks when scraped."""
     listen = f"127.0.0.1:{free_port()}"
     environment = {**os.environ, "DATA_SOURCE_NAME": f"{address} sslmode=disable"}

@@ -17,7 +17,7 @@ sys.path[0] = str(HERE.parent)
 
 from bench.result import Result, table  # noqa: E402  after the path that it is found on
 
-BENCHMARKS = ("scrape", "stall", "links", "peer", "start")
+BENCHMARKS = ("scrape", "stall", "links", "peer", "fleet", "start")
 README = HERE / "README.md"
 BEGIN, END = "<!-- results of {} -->\n", "<!-- end of {} -->\n"
 
