@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from regiondrift.demo.postgres import SUPERUSER, Server, free_port
-from servers.postgresql import standalone
+from servers.postgresql import standalone, wanted
 from truth import exporter as said
 from truth.exporter import INTERVAL, Exporter, Scrape
 from truth.witness import Writer
@@ -205,7 +205,7 @@ def told(scrape: Scrape) -> str:
     return f"{series}, T {scrape.at - point(scrape):.2f} s ago"
 
 
-@pytest.fixture(scope="module", params=[15, 18])
+@pytest.fixture(scope="module", params=[wanted()])
 def stage(request: pytest.FixtureRequest) -> Iterator[World]:
     with ExitStack() as stack:
         servers = [
