@@ -18,7 +18,7 @@ from regiondrift.reduce.memory import LinkMemory
 from regiondrift.reduce.recovery import LinkReducer
 from regiondrift_collectors.postgresql import look
 from regiondrift_collectors.postgresql.options import Node
-from servers.postgresql import Pair, Server, pair, required
+from servers.postgresql import Pair, Server, pair, required, wanted
 
 INTERVAL = 0.5
 """Seconds of the link: what is older than three of them is catching up."""
@@ -72,7 +72,7 @@ def _target(server: Server) -> Target:
     return Target("orders", server.name, server.name, node)
 
 
-@pytest.fixture(params=[15, 18])
+@pytest.fixture(params=[wanted()])
 def regions(request: pytest.FixtureRequest) -> Iterator[Pair]:
     with pair(request.param, settings={"wal_keep_size": "64MB"}) as made:
         made.primary.execute("CREATE TABLE orders (n int)")
