@@ -9,10 +9,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
 import yaml
 
 from regiondrift.demo import monitoring
+from servers.daemon import required
 
 
 def test_one_line_per_alert_and_nothing_that_moves_the_cursor() -> None:
@@ -53,7 +53,7 @@ def test_rules_are_the_shipped_ones() -> None:
 
 
 def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool") or pytest.skip("promtool is not installed")
+    promtool = required("promtool", "prometheus")
     rules = monitoring.shipped_rules()
     for path in rules:
         shutil.copy(path, tmp_path)
@@ -67,7 +67,7 @@ def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
 
 
 def test_alertmanager_takes_its_configuration(tmp_path: Path) -> None:
-    amtool = shutil.which("amtool") or pytest.skip("amtool is not installed")
+    amtool = required("amtool", "prometheus-alertmanager")
     path = tmp_path / "alertmanager.yml"
     path.write_text(monitoring.alertmanager_configuration("http://127.0.0.1:1/"))
     routed = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from regiondrift.model import Follower, History, Link, Moment, Position
+from regiondrift.reduce.memory import history_from, history_row
 
 QUIET: Final = 60.0
 """Seconds without a further failed copy after which copying counts as going on, where nobody tells what is not copied."""
@@ -93,12 +94,12 @@ class FollowerMemory:
 
         return {
             "identity": self.identity,
-            "home": _history(self.home),
+            "home": history_row(self.home),
             "channel": self.channel,
             "source": self.source,
             "confirmed": self.confirmed,
             "refused": self.refused,
-            "history": _history(self.history),
+            "history": history_row(self.history),
             "held": position(self.held),
             "floor": position(self.floor),
             "proven": None if self.proven is None else wall(self.proven),
@@ -136,7 +137,7 @@ def remembered(
         memory = FollowerMemory()
         for key, value in kept.items():
             if key in ("home", "history"):
-                value = None if value is None else History(str(value[0]), int(value[1]))
+                value = history_from(value)
             elif key in ("held", "floor"):
                 value = None if value is None else link.decode(value)
             elif key == "proven" and value is not None:
@@ -145,7 +146,3 @@ def remembered(
             setattr(memory, key, value)
         followers[name] = memory
     return str(body["system"]), followers
-
-
-def _history(history: History | None) -> list[Any] | None:
-    return None if history is None else [history.system, history.branch]

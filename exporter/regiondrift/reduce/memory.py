@@ -87,7 +87,7 @@ class LinkMemory:
                 "system": self.system,
                 "source": self.source,
                 "source_region": self.source_region,
-                "history": _history(self.history),
+                "history": history_row(self.history),
                 "origin": position(self.origin),
                 "top_branch": self.top_branch,
                 "failovers": self.failovers,
@@ -96,9 +96,9 @@ class LinkMemory:
                     name: {
                         "proven": moment(n.proven),
                         "held": position(n.held),
-                        "history": _history(n.history),
+                        "history": history_row(n.history),
                         "floor": position(n.floor),
-                        "floor_history": _history(n.floor_history),
+                        "floor_history": history_row(n.floor_history),
                         "branch": n.branch,
                         "diverged": n.diverged,
                         "ahead": n.ahead,
@@ -140,16 +140,16 @@ def remembered(
         return at if at is not None and at <= now else None
 
     memory.system, memory.source, memory.source_region = body["system"], body["source"], body["source_region"]
-    memory.history, memory.origin = _history_of(body["history"]), position(body["origin"])
+    memory.history, memory.origin = history_from(body["history"]), position(body["origin"])
     memory.top_branch, memory.failovers = body["top_branch"], body["failovers"]
     memory.failover_point = past(body["failover_point"])
     for name, n in body["nodes"].items():
         memory.nodes[name] = NodeMemory(
             proven=past(n["proven"]),
             held=position(n["held"]),
-            history=_history_of(n["history"]),
+            history=history_from(n["history"]),
             floor=position(n["floor"]),
-            floor_history=_history_of(n["floor_history"]),
+            floor_history=history_from(n["floor_history"]),
             branch=n["branch"],
             diverged=n["diverged"],
             ahead=n["ahead"],
@@ -173,9 +173,10 @@ def remembered(
     return memory
 
 
-def _history(history: History | None) -> list[Any] | None:
+def history_row(history: History | None) -> list[Any] | None:
+    """A history as the state file keeps it; `history_from` reads it back."""
     return None if history is None else [history.system, history.branch]
 
 
-def _history_of(value: list[Any] | None) -> History | None:
+def history_from(value: list[Any] | None) -> History | None:
     return None if value is None else History(str(value[0]), int(value[1]))
